@@ -1,0 +1,93 @@
+"""Where everything is kept: `$ORCH_HOME`, and the folders in it that `config.toml` may move to another disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import OrchError
+
+MOVABLE = ("envs", "store", "work", "cache")
+"""The folders that `[paths]` in `config.toml` may place elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders of one `$ORCH_HOME`. Another `ORCH_HOME` is, for orch, another machine."""
+
+    root: Path
+    envs: Path
+    store: Path
+    work: Path
+    cache: Path
+
+    @property
+    def ledger(self) -> Path:
+        """The SQLite file; an index that can be made again from `runs`."""
+        return self.root / "ledger.db"
+
+    @property
+    def config(self) -> Path:
+        """The user's configuration, in TOML."""
+        return self.root / "config.toml"
+
+    @property
+    def sources(self) -> Path:
+        """Bare git mirrors, one per origin."""
+        return self.root / "sources"
+
+    @property
+    def locks(self) -> Path:
+        """Environment locks by lock id, and the index that finds them by what they were made from."""
+        return self.root / "locks"
+
+    @property
+    def runs(self) -> Path:
+        """One directory per run: the truth that the ledger indexes."""
+        return self.root / "runs"
+
+    def run(self, run_id: str) -> Path:
+        """The directory of one run."""
+        return self.runs / run_id
+
+
+def open_home(environ: Mapping[str, str] = os.environ) -> Home:
+    """The home that `ORCH_HOME` names (default `~/.local/share/orch`), made when it is not there, mode 0700.
+
+    Raises OrchError when it can't be made or written, or when its `config.toml` can't be read.
+    """
+    named = environ.get("ORCH_HOME")
+    root = Path(named).expanduser() if named else Path("~/.local/share/orch").expanduser()
+    root = root.resolve()
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        moved = _moved_paths(root)
+        home = Home(root, *(moved.get(name, root / name) for name in MOVABLE))
+        for folder in (home.runs, home.locks, home.sources, *(getattr(home, name) for name in MOVABLE)):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise OrchError(
+            f"orch keeps its files in {root}, which can't be used: {error.strerror} ({error.filename}). "
+            "Set ORCH_HOME to a folder that you can write."
+        ) from error
+    return home
+
+
+def _moved_paths(root: Path) -> dict[str, Path]:
+    config = root / "config.toml"
+    if not config.exists():
+        return {}
+    import tomllib
+
+    try:
+        table = tomllib.loads(config.read_text("utf-8")).get("paths", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OrchError(f"{config} is not valid TOML: {error}") from error
+    moved = {}
+    for name, value in table.items() if isinstance(table, dict) else ():
+        if name not in MOVABLE or not isinstance(value, str):
+            raise OrchError(f"{config}: [paths] takes {', '.join(MOVABLE)}, each a folder; {name!r} is not one.")
+        moved[name] = Path(value).expanduser().resolve()
+    return moved
