@@ -41,10 +41,13 @@ def number_to_json(value: float) -> float | str:
 
 
 def number_from_json(value: float | int | str) -> float:
-    """The inverse of `number_to_json`. Raises ValueError for any other text."""
+    """The inverse of `number_to_json`. Raises ValueError for any other text, and for what no double can hold."""
     if isinstance(value, str) and value not in ("NaN", "Infinity", "-Infinity"):
         raise ValueError(f"not a number: {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError("an integer too large for a double") from error
 
 
 def portable_path(path: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -84,9 +84,9 @@ class EnvironmentRef:
 class Input:
     """Data that is not in git: placed at `path` (relative, POSIX) in the work directory before the program starts.
 
-    For a folder, `sha256` is that of the canonical JSON of its listing: a sorted list of
-    `[path, sha256, size, executable]`. `parameter` names the `path` parameter whose value it is.
-    `origin` is where it was found; the record only.
+    `path` is relative to the project's directory, where the program starts. For a folder, `sha256` is that of
+    the canonical JSON of its listing: a sorted list of `[path, sha256, size, executable]`. `origin` is where it
+    was found; the record only.
     """
 
     name: str
@@ -94,7 +94,6 @@ class Input:
     sha256: str
     size: int
     kind: Literal["file", "folder"] = "file"
-    parameter: str | None = None
     origin: str | None = None
 
 
@@ -103,9 +102,10 @@ class RunSpec:
     """Everything that decides the result of a run, with no question left open.
 
     `command` is the shell template as the project wrote it, `{name}` for a parameter; `parameters` are the
-    values as text, in the project's order. `variables` are set for the process (fixed, the environment
-    file's own, and the user's). `secrets` are names of parameters and variables whose values are passed on
-    but never recorded.
+    values as text, in the project's order; those named in `paths` are relative to the project's directory
+    and are made absolute when the command is run. `variables` are set for the process (fixed, the
+    environment file's own, and the user's). `secrets` are names of parameters and variables whose values
+    are passed on but never recorded (the text here is then empty).
     """
 
     source: Source
@@ -113,13 +113,19 @@ class RunSpec:
     command: str
     parameters: Mapping[str, str]
     environment: EnvironmentRef
+    paths: tuple[str, ...] = ()
     inputs: tuple[Input, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
 
 
 def spec_id(spec: RunSpec) -> str:
-    """The identity of a spec: sha256 of its portable part. URLs, revisions' names and original paths do not enter."""
+    """The identity of a spec: sha256 of its portable part."""
+    return sha256_of(portable_spec(spec))
+
+
+def portable_spec(spec: RunSpec) -> dict[str, Any]:
+    """The JSON of what decides the result on any machine: URLs, revisions' names and original paths do not enter."""
     portable = spec_to_json(spec)
     source = portable["source"]
     portable["source"] = {
@@ -128,7 +134,7 @@ def spec_id(spec: RunSpec) -> str:
         "submodules": [{"path": s["path"], "commit": s["commit"]} for s in source["submodules"]],
     }
     portable["inputs"] = [{k: v for k, v in i.items() if k != "origin"} for i in portable["inputs"]]
-    return sha256_of(portable)
+    return portable
 
 
 # --- what came of it --------------------------------------------------------------------------------------------
@@ -136,8 +142,10 @@ def spec_id(spec: RunSpec) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A file that the run made. `path` is relative to the work directory's project; artifacts stand under `artifacts/`.
+    """A file that the run made.
 
+    `path` is relative to the project's directory; a file made elsewhere in the checkout stands under
+    `checkout/`, one put into `$ORCH_ARTIFACTS` under `artifacts/`. It is a portable path (`canonical`).
     `mode` holds the permission bits. A symbolic link is an output of its own: `link` is its target, and
     `sha256` and `size` are those of the target's text.
     """
@@ -219,14 +227,18 @@ class RunRecord:
 
 
 def latest_metrics(record: RunRecord) -> dict[str, float]:
-    """The last value of each metric: highest step, then latest time, then last logged, as MLflow has it."""
-    best: dict[str, tuple[int, int, int]] = {}
-    values: dict[str, float] = {}
-    for index, metric in enumerate(record.metrics):
-        rank = (metric.step, metric.timestamp, index)
-        if metric.name not in best or rank >= best[metric.name]:
-            best[metric.name], values[metric.name] = rank, metric.value
-    return values
+    """The last value of each metric (see `latest_metric_points`)."""
+    return {metric.name: metric.value for metric in latest_metric_points(record.metrics)}
+
+
+def latest_metric_points(points: Iterable[Metric]) -> list[Metric]:
+    """The last point of each metric: highest step, then latest time, then last logged, as MLflow has it."""
+    latest: dict[str, Metric] = {}
+    for point in points:
+        before = latest.get(point.name)
+        if before is None or (point.step, point.timestamp) >= (before.step, before.timestamp):
+            latest[point.name] = point
+    return list(latest.values())
 
 
 # --- their JSON -------------------------------------------------------------------------------------------------
@@ -256,6 +268,7 @@ def spec_to_json(spec: RunSpec) -> dict[str, Any]:
             "platform": spec.environment.platform,
             "paths": list(spec.environment.paths),
         },
+        "paths": sorted(spec.paths),
         "inputs": [_slots(i) for i in spec.inputs],
         "variables": dict(spec.variables),
         "secrets": sorted(spec.secrets),
@@ -278,6 +291,7 @@ def spec_from_json(value: Mapping[str, Any]) -> RunSpec:
             command=value["command"],
             parameters=dict(value["parameters"]),
             environment=EnvironmentRef(**environment),
+            paths=tuple(value["paths"]),
             inputs=tuple(Input(**i) for i in value["inputs"]),
             variables=dict(value["variables"]),
             secrets=tuple(value["secrets"]),
@@ -320,31 +334,45 @@ def output_to_json(output: Output) -> dict[str, Any]:
 
 
 def metric_from_json(value: Mapping[str, Any]) -> Metric:
-    """A metric point of a journal or an events file. Raises ValueError, KeyError or TypeError when it is none."""
-    return Metric(
-        str(value["name"]), number_from_json(value["value"]), int(value.get("step", 0)), int(value.get("timestamp", 0))
-    )
+    """A metric point of a journal or an events file.
+
+    Raises ValueError, KeyError or TypeError when it is none; `step` and `timestamp` are signed 64-bit numbers.
+    """
+    name, number = str(value["name"]), number_from_json(value["value"])
+    return Metric(name, number, _int64(value.get("step", 0)), _int64(value.get("timestamp", 0)))
+
+
+def _int64(value: Any) -> int:
+    try:
+        number = int(value)
+    except OverflowError as error:  # of an infinity
+        raise ValueError(f"not an integer: {value!r}") from error
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"no 64-bit integer: {value!r}")
+    return number
 
 
 # --- the journal of a run ---------------------------------------------------------------------------------------
 
 
-def record_from_journal(run_id: str, events: list[Mapping[str, Any]]) -> RunRecord | None:
+def record_from_journal(run_id: str, events: Sequence[Mapping[str, Any]]) -> RunRecord | None:
     """The record that a run's journal tells, or None while no spec has been resolved.
 
     Each event is an object with a key `event`: `created` (spec, started_at, name, experiment, params, tags, host,
-    supervisor, replay_of, parent), `started` (child), `metrics` (points), `params`, `tags` (a null value
-    removes), `note` (text), `ended` (status, exit_code, reason, ended_at, outputs, usage), `named` (name). Unknown
-    events are passed over.
+    supervisor, replay_of, parent), `started` (child), `logged` (metrics, params, tags: what the program said),
+    `tags` (values; null removes), `note` (text), `orphaned`, `ended` (status, exit_code, reason, ended_at,
+    outputs, usage), `named` (name). Unknown events are passed over.
     """
     record: RunRecord | None = None
+    metrics: list[Metric] = []
     for event in events:
         kind = event.get("event")
         if kind == "created":
-            record = _created(run_id, event)
+            record, metrics = _created(run_id, event), []
         elif record is not None and kind in _STEPS:
+            metrics.extend(metric_from_json(point) for point in event.get("metrics", ()))
             record = _STEPS[kind](record, event)
-    return record
+    return record and replace(record, metrics=tuple(metrics))
 
 
 def _created(run_id: str, event: Mapping[str, Any]) -> RunRecord:
@@ -365,6 +393,11 @@ def _created(run_id: str, event: Mapping[str, Any]) -> RunRecord:
     )
 
 
+def _tagged(record: RunRecord, values: Mapping[str, str | None]) -> RunRecord:
+    tags = {**record.tags, **values}
+    return replace(record, tags={name: value for name, value in tags.items() if value is not None})
+
+
 def _ended(record: RunRecord, event: Mapping[str, Any]) -> RunRecord:
     status = event["status"]
     if status not in get_args(Status):
@@ -382,10 +415,10 @@ def _ended(record: RunRecord, event: Mapping[str, Any]) -> RunRecord:
 
 _STEPS = {
     "started": lambda r, e: replace(r, child=_identity(e.get("child"))),
-    "metrics": lambda r, e: replace(r, metrics=r.metrics + tuple(metric_from_json(m) for m in e["points"])),
-    "params": lambda r, e: replace(r, params={**r.params, **e["values"]}),
-    "tags": lambda r, e: replace(r, tags={k: v for k, v in {**r.tags, **e["values"]}.items() if v is not None}),
+    "logged": lambda r, e: _tagged(replace(r, params={**r.params, **e.get("params", {})}), e.get("tags", {})),
+    "tags": lambda r, e: _tagged(r, e["values"]),
     "note": lambda r, e: replace(r, notes=(*r.notes, e["text"])),
+    "orphaned": lambda r, _: replace(r, status="orphaned"),
     "named": lambda r, e: replace(r, name=e["name"]),
     "ended": _ended,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from orchestrator.errors import OrchError
 
@@ -51,6 +51,12 @@ class Home:
     def run(self, run_id: str) -> Path:
         """The directory of one run."""
         return self.runs / run_id
+
+
+def stays_below(path: str) -> bool:
+    """Whether a relative POSIX path names something below the folder it is relative to, and not the folder itself."""
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not path.startswith("/") and ".." not in parts and "\0" not in path
 
 
 def open_home(environ: Mapping[str, str] = os.environ) -> Home:

@@ -1,0 +1,58 @@
+"""The ledger: an SQLite index over the run directories, so that questions about runs are SQL.
+
+The run directories are the truth; `rebuild` makes the ledger again from them. Importing this room loads the
+standard library only.
+"""
+
+from orchestrator.ledger.connection import connect, network_file_system
+from orchestrator.ledger.kept import blobs_of, is_named, live_runs, package_count
+from orchestrator.ledger.query import (
+    RunRow,
+    experiment_name,
+    find_by_spec,
+    find_runs,
+    load_metric,
+    load_run,
+    resolve_run,
+    short_id,
+)
+from orchestrator.ledger.rebuild import index_run, missing_runs, read_run, rebuild
+from orchestrator.ledger.values import version_key
+from orchestrator.ledger.write import (
+    append_metrics,
+    experiment_id,
+    has_environment,
+    remove_run,
+    write_environment,
+    write_experiment,
+    write_record,
+)
+
+__all__ = [
+    "RunRow",
+    "append_metrics",
+    "blobs_of",
+    "connect",
+    "experiment_id",
+    "experiment_name",
+    "find_by_spec",
+    "find_runs",
+    "has_environment",
+    "index_run",
+    "is_named",
+    "live_runs",
+    "load_metric",
+    "load_run",
+    "missing_runs",
+    "network_file_system",
+    "package_count",
+    "read_run",
+    "rebuild",
+    "remove_run",
+    "resolve_run",
+    "short_id",
+    "version_key",
+    "write_environment",
+    "write_experiment",
+    "write_record",
+]

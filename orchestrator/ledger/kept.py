@@ -1,0 +1,39 @@
+"""What the ledger knows of things that runs share: who is live, and which stored bytes are still named."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from orchestrator.ledger.connection import telling
+
+
+def live_runs(connection: sqlite3.Connection) -> list[str]:
+    """The ids of the runs that the ledger holds for running or orphaned."""
+    with telling(connection):
+        rows = connection.execute("SELECT run_id FROM runs WHERE status IN ('running', 'orphaned')").fetchall()
+    return [row[0] for row in rows]
+
+
+def blobs_of(connection: sqlite3.Connection, run_id: str) -> list[str]:
+    """The sha256 of each output and input that a run names."""
+    with telling(connection):
+        rows = connection.execute(
+            "SELECT sha256 FROM outputs WHERE run_id = ? UNION SELECT sha256 FROM inputs WHERE run_id = ?",
+            (run_id, run_id),
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def is_named(connection: sqlite3.Connection, sha256: str) -> bool:
+    """Whether any run has an output or an input of that sha256."""
+    query = "SELECT EXISTS (SELECT 1 FROM outputs WHERE sha256 = ?) OR EXISTS (SELECT 1 FROM inputs WHERE sha256 = ?)"
+    with telling(connection):
+        return bool(connection.execute(query, (sha256, sha256)).fetchone()[0])
+
+
+def package_count(connection: sqlite3.Connection, lock_id: str, platform: str) -> int | None:
+    """How many packages an environment has, or None when the ledger does not know."""
+    query = "SELECT packages FROM environments WHERE lock_id = ? AND platform = ?"
+    with telling(connection):
+        row = connection.execute(query, (lock_id, platform)).fetchone()
+    return None if row is None else row[0]

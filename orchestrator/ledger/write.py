@@ -1,0 +1,368 @@
+"""What the ledger learns of runs: the hot path, on the standard library's sqlite3 alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
+from typing import Any, Protocol
+
+from orchestrator.canonical import canonical_json
+from orchestrator.errors import OrchError
+from orchestrator.ledger.connection import transaction
+from orchestrator.ledger.values import to_real, to_text, version_key
+from orchestrator.model import Metric, RunRecord, latest_metric_points, portable_spec
+
+Row = tuple[Any, ...]
+
+DEFAULT_EXPERIMENT = "Default"
+
+
+class Package(Protocol):
+    """A package of a lock, as the ledger keeps it."""
+
+    @property
+    def manager(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def build(self) -> str | None: ...
+    @property
+    def url(self) -> str | None: ...
+    @property
+    def sha256(self) -> str | None: ...
+    @property
+    def channel(self) -> str | None: ...
+    @property
+    def subdir(self) -> str | None: ...
+
+
+# --- runs -------------------------------------------------------------------------------------------------------
+
+
+def write_record(connection: sqlite3.Connection, record: RunRecord) -> None:
+    """Make the ledger say of this run exactly what `record` says; one transaction, and idempotent.
+
+    Rows that are as they should be are not written again: a metric's history only grows at its end. Raises
+    OrchError when the ledger can't be written, or the spec holds text that is no Unicode.
+    """
+    with transaction(connection):
+        put_record(connection, record)
+
+
+def put_record(connection: sqlite3.Connection, record: RunRecord) -> None:
+    """`write_record` within a transaction that the caller has opened."""
+    spec, run_id = record.spec, record.run_id
+    _put_run(connection, record)
+    _replace(connection, _PARAMS, run_id, _pairs(record.params))
+    _replace(connection, _TAGS, run_id, _pairs(record.tags))
+    _replace(connection, _NOTES, run_id, [(i, to_text(text)) for i, text in enumerate(record.notes)])
+    outputs = [(i, to_text(o.path), o.sha256, o.size, o.mode, to_text(o.link)) for i, o in enumerate(record.outputs)]
+    _replace(connection, _OUTPUTS, run_id, outputs)
+    inputs = [(i, n.name, n.path, n.sha256, n.size, n.kind, to_text(n.origin)) for i, n in enumerate(spec.inputs)]
+    _replace(connection, _INPUTS, run_id, inputs)
+    submodules = [(i, s.path, s.commit, to_text(s.url)) for i, s in enumerate(spec.source.submodules)]
+    _replace(connection, _SUBMODULES, run_id, submodules)
+    _put_metrics(connection, record)
+
+
+def append_metrics(connection: sqlite3.Connection, run_id: str, points: Iterable[Metric]) -> None:
+    """Add metric points to a run, in one transaction. Raises OrchError when the ledger does not have the run."""
+    with transaction(connection):
+        if connection.execute("SELECT 1 FROM runs WHERE run_id = ?", (run_id,)).fetchone() is None:
+            raise OrchError(f"the ledger has no run {run_id}.")
+        points = tuple(points)
+        for name, rows in _histories(points).items():
+            last = "SELECT coalesce(max(position), -1) FROM metrics WHERE run_id = ? AND key = ?"
+            start = connection.execute(last, (run_id, name)).fetchone()[0] + 1
+            _add_points(connection, run_id, name, start, rows)
+        connection.executemany(_RAISE_LATEST, ((run_id, *row) for row in _latest(points)))
+
+
+def remove_run(connection: sqlite3.Connection, run_id: str) -> None:
+    """Take a run out of the ledger, with its spec and host if no other run has them. No error if it is not there."""
+    with transaction(connection):
+        drop_run(connection, run_id)
+
+
+def drop_run(connection: sqlite3.Connection, run_id: str) -> None:
+    """`remove_run` within a transaction that the caller has opened."""
+    row = connection.execute("SELECT spec_id, host_id FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    if row is not None:
+        connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+        _forget(connection, *row)
+
+
+def _put_run(connection: sqlite3.Connection, record: RunRecord) -> None:
+    spec, source, usage = record.spec, record.spec.source, record.usage
+    before = connection.execute("SELECT spec_id, host_id FROM runs WHERE run_id = ?", (record.run_id,)).fetchone()
+    spec_id, host_id = _put_spec(connection, record), _put_host(connection, record.host)
+    _put_environment(connection, spec.environment.lock_id, spec.environment.platform)
+    row = {
+        "run_id": record.run_id,
+        "status": record.status,
+        "exit_code": record.exit_code,
+        "reason": to_text(record.reason),
+        "name": to_text(record.name),
+        "experiment_id": _put_experiment(connection, record.experiment),
+        "spec_id": spec_id,
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "url": to_text(source.url),
+        "commit_id": source.commit,
+        "tree_id": source.tree,
+        "commit_time": source.commit_time,
+        "subdir": source.subdir,
+        "revision": to_text(source.revision),
+        "origin": to_text(source.origin),
+        "dirty": source.dirty,
+        "entry_point": spec.entry_point,
+        "command": spec.command,
+        "lock_id": spec.environment.lock_id,
+        "platform": spec.environment.platform,
+        "replay_of": record.replay_of,
+        "parent": record.parent,
+        "host_id": host_id,
+        "host_more": json.dumps(_host_more(record.host)),
+        "wall_seconds": usage.wall_seconds,
+        "cpu_seconds": usage.cpu_seconds,
+        "peak_memory": usage.peak_memory,
+        "read_bytes": usage.read_bytes,
+        "written_bytes": usage.written_bytes,
+    }
+    connection.execute(_PUT_RUN, row)
+    if before not in (None, (spec_id, host_id)):
+        _forget(connection, *before)
+
+
+_PUT_RUN = """
+INSERT INTO runs VALUES (
+    :run_id, :status, :exit_code, :reason, :name, :experiment_id, :spec_id, :started_at, :ended_at, :url, :commit_id,
+    :tree_id, :commit_time, :subdir, :revision, :origin, :dirty, :entry_point, :command, :lock_id, :platform,
+    :replay_of, :parent, :host_id, :host_more, :wall_seconds, :cpu_seconds, :peak_memory, :read_bytes, :written_bytes
+) ON CONFLICT (run_id) DO UPDATE SET
+    status = excluded.status, exit_code = excluded.exit_code, reason = excluded.reason, name = excluded.name,
+    experiment_id = excluded.experiment_id, spec_id = excluded.spec_id, started_at = excluded.started_at,
+    ended_at = excluded.ended_at, url = excluded.url, commit_id = excluded.commit_id, tree_id = excluded.tree_id,
+    commit_time = excluded.commit_time, subdir = excluded.subdir, revision = excluded.revision,
+    origin = excluded.origin, dirty = excluded.dirty, entry_point = excluded.entry_point, command = excluded.command,
+    lock_id = excluded.lock_id, platform = excluded.platform, replay_of = excluded.replay_of,
+    parent = excluded.parent, host_id = excluded.host_id, host_more = excluded.host_more,
+    wall_seconds = excluded.wall_seconds, cpu_seconds = excluded.cpu_seconds, peak_memory = excluded.peak_memory,
+    read_bytes = excluded.read_bytes, written_bytes = excluded.written_bytes
+"""
+
+
+def _forget(connection: sqlite3.Connection, spec_id: str, host_id: str) -> None:
+    connection.execute(
+        "DELETE FROM specs WHERE spec_id = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE spec_id = ?1)", (spec_id,)
+    )
+    connection.execute(
+        "DELETE FROM hosts WHERE host_id = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE host_id = ?1)", (host_id,)
+    )
+
+
+# --- what runs share --------------------------------------------------------------------------------------------
+
+
+def experiment_id(name: str) -> str:
+    """The id of an experiment, made of its name, so that it is the same in every ledger: "0" for the default.
+
+    18 decimal digits, as MLflow's file store has them.
+    """
+    if name == DEFAULT_EXPERIMENT:
+        return "0"
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+    return f"{10**17 + int.from_bytes(digest, 'big') % (9 * 10**17)}"
+
+
+def write_experiment(connection: sqlite3.Connection, name: str) -> str:
+    """Make an experiment known, also before it has a run; its id."""
+    with transaction(connection):
+        return _put_experiment(connection, name)
+
+
+def write_environment(connection: sqlite3.Connection, lock_id: str, platform: str, packages: Iterable[Package]) -> None:
+    """Keep the packages of a lock, once; `packages` is not looked at when they are known."""
+    with transaction(connection):
+        put_environment(connection, lock_id, platform, packages)
+
+
+def put_environment(connection: sqlite3.Connection, lock_id: str, platform: str, packages: Iterable[Package]) -> None:
+    """`write_environment` within a transaction that the caller has opened."""
+    if has_environment(connection, lock_id, platform):
+        return
+    _put_environment(connection, lock_id, platform)
+    rows = [
+        (p.manager, p.name, p.version, version_key(p.version), p.build, p.url, p.sha256, p.channel, p.subdir)
+        for p in packages
+    ]
+    connection.executemany(
+        "INSERT OR IGNORE INTO packages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        ((lock_id, platform, *row) for row in rows),
+    )
+    connection.execute(
+        "UPDATE environments SET packages = ? WHERE lock_id = ? AND platform = ?", (len(rows), lock_id, platform)
+    )
+
+
+def has_environment(connection: sqlite3.Connection, lock_id: str, platform: str) -> bool:
+    """Whether the ledger knows the packages of this lock."""
+    known = "SELECT 1 FROM environments WHERE lock_id = ? AND platform = ? AND packages IS NOT NULL"
+    return connection.execute(known, (lock_id, platform)).fetchone() is not None
+
+
+def _put_environment(connection: sqlite3.Connection, lock_id: str, platform: str) -> None:
+    connection.execute("INSERT OR IGNORE INTO environments (lock_id, platform) VALUES (?, ?)", (lock_id, platform))
+
+
+def _put_experiment(connection: sqlite3.Connection, name: str) -> str:
+    identity = experiment_id(name)
+    connection.execute("INSERT OR IGNORE INTO experiments VALUES (?, ?)", (identity, to_text(name)))
+    return identity
+
+
+def _put_spec(connection: sqlite3.Connection, record: RunRecord) -> str:
+    try:
+        canonical = canonical_json(portable_spec(record.spec))
+    except ValueError as error:
+        raise OrchError(f"the spec of run {record.run_id} can't be recorded: {error}.") from error
+    identity = hashlib.sha256(canonical).hexdigest()
+    connection.execute("INSERT OR IGNORE INTO specs VALUES (?, ?)", (identity, canonical))
+    return identity
+
+
+def _put_host(connection: sqlite3.Connection, host: Mapping[str, Any]) -> str:
+    """Keep what is one value of the host, under its hash; groups of values (variables) belong to the run."""
+    known = {key: value for key, value in host.items() if not isinstance(value, (Mapping, list, tuple))}
+    facts = json.dumps(known, sort_keys=True)
+    identity = hashlib.sha256(facts.encode()).hexdigest()
+    texts = [to_text(str(known[key])) if known.get(key) is not None else None for key in ("hostname", "os", "kernel")]
+    cpu = to_text(str(known["cpu"])) if known.get("cpu") is not None else None
+    numbers = [value if isinstance(value := known.get(key), int) else None for key in ("cpus", "memory")]
+    row = (identity, *texts, cpu, *numbers, facts)
+    connection.execute("INSERT OR IGNORE INTO hosts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    return identity
+
+
+def _host_more(host: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in host.items() if isinstance(value, (Mapping, list, tuple))}
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------
+
+
+def _put_metrics(connection: sqlite3.Connection, record: RunRecord) -> None:
+    run_id, wanted = record.run_id, _histories(record.metrics)
+    stored = "SELECT step, timestamp, value FROM metrics WHERE run_id = ? AND key = ? ORDER BY position"
+    for name, rows in wanted.items():
+        same, behind = _common(connection.execute(stored, (run_id, name)), rows)
+        if behind:
+            cut = "DELETE FROM metrics WHERE run_id = ? AND key = ? AND position >= ?"
+            connection.execute(cut, (run_id, name, same))
+        _add_points(connection, run_id, name, same, rows[same:])
+    for (name,) in connection.execute("SELECT key FROM latest_metrics WHERE run_id = ?", (run_id,)).fetchall():
+        if name not in wanted:
+            connection.execute("DELETE FROM metrics WHERE run_id = ? AND key = ?", (run_id, name))
+    _replace(connection, _LATEST, run_id, sorted(_latest(record.metrics), key=_key_order))
+
+
+def _histories(points: Iterable[Metric]) -> dict[str | bytes | None, list[Row]]:
+    histories: dict[str | bytes | None, list[Row]] = {}
+    for point in points:
+        histories.setdefault(to_text(point.name), []).append((point.step, point.timestamp, to_real(point.value)))
+    return histories
+
+
+def _common(stored: Iterator[Row], wanted: list[Row]) -> tuple[int, bool]:
+    """How many rows are the same from the start, and whether `stored` has others behind them."""
+    for index, (row, point) in enumerate(zip_longest(stored, wanted)):
+        if row != point:
+            return index, row is not None
+    return len(wanted), False
+
+
+def _add_points(
+    connection: sqlite3.Connection, run_id: str, name: str | bytes | None, start: int, rows: list[Row]
+) -> None:
+    points = ((run_id, name, position, *row) for position, row in enumerate(rows, start))
+    connection.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?)", points)
+
+
+def _latest(points: Iterable[Metric]) -> list[Row]:
+    return [
+        (to_text(point.name), point.step, point.timestamp, to_real(point.value))
+        for point in latest_metric_points(points)
+    ]
+
+
+_RAISE_LATEST = """
+INSERT INTO latest_metrics VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (run_id, key) DO UPDATE SET step = excluded.step, timestamp = excluded.timestamp, value = excluded.value
+WHERE (excluded.step, excluded.timestamp) >= (step, timestamp)
+"""
+
+# --- parts of a run: rows that are replaced together ------------------------------------------------------------
+
+_Part = tuple[str, str, str]
+"""The statements that read the rows of a run in the order of their key, delete them, and insert one."""
+
+_PARAMS: _Part = (
+    "SELECT key, value FROM params WHERE run_id = ? ORDER BY key",
+    "DELETE FROM params WHERE run_id = ?",
+    "INSERT INTO params VALUES (?, ?, ?)",
+)
+_TAGS: _Part = (
+    "SELECT key, value FROM tags WHERE run_id = ? ORDER BY key",
+    "DELETE FROM tags WHERE run_id = ?",
+    "INSERT INTO tags VALUES (?, ?, ?)",
+)
+_NOTES: _Part = (
+    "SELECT position, text FROM notes WHERE run_id = ? ORDER BY position",
+    "DELETE FROM notes WHERE run_id = ?",
+    "INSERT INTO notes VALUES (?, ?, ?)",
+)
+_OUTPUTS: _Part = (
+    "SELECT position, path, sha256, size, mode, link FROM outputs WHERE run_id = ? ORDER BY position",
+    "DELETE FROM outputs WHERE run_id = ?",
+    "INSERT INTO outputs VALUES (?, ?, ?, ?, ?, ?, ?)",
+)
+_INPUTS: _Part = (
+    "SELECT position, name, path, sha256, size, kind, origin FROM inputs WHERE run_id = ? ORDER BY position",
+    "DELETE FROM inputs WHERE run_id = ?",
+    "INSERT INTO inputs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+)
+_SUBMODULES: _Part = (
+    "SELECT position, path, commit_id, url FROM submodules WHERE run_id = ? ORDER BY position",
+    "DELETE FROM submodules WHERE run_id = ?",
+    "INSERT INTO submodules VALUES (?, ?, ?, ?, ?)",
+)
+_LATEST: _Part = (
+    "SELECT key, step, timestamp, value FROM latest_metrics WHERE run_id = ? ORDER BY key",
+    "DELETE FROM latest_metrics WHERE run_id = ?",
+    "INSERT INTO latest_metrics VALUES (?, ?, ?, ?, ?)",
+)
+
+
+def _replace(connection: sqlite3.Connection, part: _Part, run_id: str, rows: list[Row]) -> None:
+    select, delete, insert = part
+    stored = connection.execute(select, (run_id,)).fetchall()
+    if stored == rows:
+        return
+    if stored:
+        connection.execute(delete, (run_id,))
+    connection.executemany(insert, ((run_id, *row) for row in rows))
+
+
+def _pairs(values: Mapping[str, str]) -> list[Row]:
+    return sorted(((to_text(key), to_text(value)) for key, value in values.items()), key=_key_order)
+
+
+def _key_order(row: Row) -> tuple[bool, bytes]:
+    """The order in which SQLite has the rows: text by its UTF-8 bytes, then BLOBs."""
+    key = row[0]
+    return isinstance(key, bytes), key if isinstance(key, bytes) else key.encode()
