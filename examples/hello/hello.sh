@@ -1,0 +1,2 @@
+greeting="hello, $1"
+printf '%s\n' "$greeting" | tee greeting.txt

@@ -1,0 +1,345 @@
+"""The only door to rattler: one place that knows its client, its solver and its installer.
+
+Runs in the worker process only. Nothing here is imported by a warm run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import rattler
+from rattler.exceptions import SolverError
+
+from orchestrator.environment.config import Settings, config_files, read_settings
+from orchestrator.environment.lock import LockedPackage
+from orchestrator.environment.loopback import Folders, folder_of, loopback
+from orchestrator.environment.redact import without_credentials
+from orchestrator.errors import OrchError
+from orchestrator.paths import Home
+
+_RETRIES = 3
+
+_SENTENCES = (
+    (
+        r"\(401|\(403",
+        "refuses access: put credentials for its host into rattler's auth file (the configuration's "
+        "`authentication-override-file`, or RATTLER_AUTH_FILE) or into the keyring.",
+    ),
+    (r"could not find subdir|\(404", "is not there (404): look at the channel's name and the configured mirrors."),
+    (r"\(5\d\d", "can't be had now: its server fails. Try again later, or name a mirror in the configuration."),
+    (
+        r"dns error|\(Connect\)|error sending request|timed out",
+        "can't be reached: there is no network, or no such host.",
+    ),
+    (
+        r"Invalid checksum|unexpected end of file|corruption",
+        "came damaged or cut off, several times. It was not installed.",
+    ),
+    (r"No space left", "can't be stored: no space is left on the disk."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a call needs to reach packages.
+
+    `stand_ins` maps a `file://` channel to the URL that stands for it; `places` maps what people know (a folder) to
+    what stands in rattler's messages.
+    """
+
+    client: rattler.Client
+    gateway: rattler.Gateway
+    package_cache: Path
+    stand_ins: Mapping[str, str]
+    places: Mapping[str, str]
+
+    def reached(self, url: str) -> str:
+        """`url`, or the URL by which rattler can reach it and check hashes."""
+        return _rebased(url, self.stand_ins)
+
+    def recorded(self, url: str) -> str:
+        """The inverse of `reached`, without credentials: what stands in a lock."""
+        return without_credentials(_rebased(url, {value: key for key, value in self.stand_ins.items()}))
+
+
+class UnsolvableError(OrchError):
+    """The channels were asked, and there is no set of packages that fits; the message is the solver's."""
+
+
+@contextmanager
+def connect(home: Home, channels: Collection[str] = ()) -> Iterator[Connection]:
+    """A connection for the time of the block, as the configuration says: mirrors, proxies, certificates, credentials.
+
+    `channels` are the URLs of channels (or packages in them) that will be asked. Mirrors and channels that are
+    folders are served on loopback. Raises OrchError when the configuration is wrong.
+    """
+    settings = read_settings(home)
+    with loopback() as folders:
+        stand_ins: dict[str, str] = {}
+        mirrors: dict[str, list[str]] = {}
+        for url in channels:
+            if url.startswith("file:"):
+                stand_ins[url.rstrip("/")] = _stand_in(url)
+                mirrors[_stand_in(url)] = [_served(url, folders)]
+        for url, places in settings.mirrors.items():
+            mirrors[url] = [_served(place, folders) if place.startswith("file:") else place for place in places]
+        for url in channels:
+            # A mirror is named by the channel's address, without a token that stands in it.
+            if url not in mirrors and (clean := without_credentials(url)) in mirrors:
+                mirrors[url] = mirrors[clean]
+        config = _config(home, mirrors)
+        client = rattler.Client.from_config(config, max_retries=_RETRIES, user_agent="orch")
+        gateway = rattler.Gateway.from_config(config, cache_dir=home.cache / "repodata", client=client)
+        served = {folder.as_uri(): folders.url(folder) for folder in folders.by_name.values()}
+        yield Connection(client, gateway, home.cache / "pkgs", stand_ins, stand_ins | served)
+
+
+def channel_urls(names: Sequence[str], settings: Settings) -> list[str]:
+    """The URLs of channels named as in an environment file (`conda-forge`, `defaults`, a URL, a folder), in order."""
+    urls: list[str] = []
+    for name in names:
+        if name == "nodefaults":
+            continue
+        for part in settings.conda_defaults if name == "defaults" else (name,):
+            expanded = os.path.expandvars(part)
+            if expanded.startswith(("/", "~")):
+                url = Path(expanded).expanduser().as_uri()
+            else:
+                try:
+                    url = rattler.Channel(expanded).base_url
+                except Exception as error:
+                    raise OrchError(f"{name!r} is not the name or URL of a channel: {error}.") from error
+            if (url := url.rstrip("/")) not in urls:
+                urls.append(url)
+    return urls
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that calls rattler to its end."""
+
+    async def go() -> Any:
+        try:
+            return await work
+        finally:
+            # rattler's threads must drop what they hold of Python before the event loop ends.
+            await asyncio.sleep(0.02)
+
+    return asyncio.run(go())
+
+
+def match_spec(text: str) -> rattler.MatchSpec:
+    """A package as people write it in an environment file. Raises OrchError when it is none."""
+    try:
+        return rattler.MatchSpec(text, strict=False)
+    except Exception as error:
+        raise OrchError(f"{text!r} is not a package specification that conda knows: {error}.") from error
+
+
+async def solve(
+    connection: Connection,
+    specs: Sequence[str],
+    channels: Sequence[str],
+    *,
+    subdir: str,
+    virtual_packages: Sequence[str],
+    as_of: datetime | None = None,
+) -> list[rattler.RepoDataRecord]:
+    """The packages of an environment, sorted by name. Channel priority is strict, as conda-lock's and conda-forge's.
+
+    `specs` and `channels` are texts, URLs for channels; `virtual_packages` are `name=version=build`; packages newer
+    than `as_of` do not exist. Raises UnsolvableError, or OrchError when the channels can't be asked.
+    """
+    try:
+        records = await rattler.solve(
+            [rattler.Channel(connection.reached(url)) for url in channels],
+            [match_spec(_reached_spec(spec, connection)) for spec in specs],
+            gateway=connection.gateway,
+            platforms=[rattler.Subdir(subdir), rattler.Subdir("noarch")],
+            virtual_packages=[_virtual_package(text) for text in virtual_packages],
+            channel_priority=rattler.ChannelPriority.Strict,
+            exclude_newer=as_of,
+        )
+    except SolverError as error:
+        raise UnsolvableError(str(error).removeprefix("Cannot solve the request because of: ")) from error
+    except OrchError:
+        raise
+    except Exception as error:
+        raise explained(error, connection) from error
+    return sorted(records, key=lambda record: record.name.normalized)
+
+
+async def package_names(connection: Connection, channels: Sequence[str], *, subdir: str) -> set[str]:
+    """The names of all packages that the channels have for a platform; none when they can't be asked."""
+    with contextlib.suppress(Exception):
+        found = await connection.gateway.names(
+            [rattler.Channel(connection.reached(url)) for url in channels], [subdir, "noarch"]
+        )
+        return {name.normalized for name in found}
+    return set()
+
+
+async def has_package(connection: Connection, spec: str, channels: Sequence[str], *, subdir: str) -> bool:
+    """Whether the channels have a package that fits `spec`; True when they can't be asked."""
+    with contextlib.suppress(Exception):
+        found = await connection.gateway.query(
+            [rattler.Channel(connection.reached(url)) for url in channels],
+            [subdir, "noarch"],
+            [match_spec(spec)],
+            recursive=False,
+        )
+        return any(found)
+    return True
+
+
+async def install(
+    connection: Connection,
+    records: Sequence[rattler.RepoDataRecord],
+    target: Path,
+    *,
+    final: Path,
+    reporter: Any = None,
+    full_validation: bool = False,
+) -> None:
+    """Install packages into the new folder `target`, with all paths in them as they will be at `final`.
+
+    Archives are checked by sha256. Link scripts do not run. With `full_validation` every file of the package cache is
+    hashed before it is used. Raises OrchError; `target` is then incomplete and must go.
+    """
+    mode = rattler.package_cache.ValidationMode
+    try:
+        await rattler.install(
+            list(records),
+            target,
+            package_cache=rattler.PackageCache.new_layered(
+                [connection.package_cache], validation_mode=mode.full() if full_validation else mode.fast()
+            ),
+            client=connection.client,
+            alternative_target_prefix=final,
+            execute_link_scripts=False,
+            show_progress=False,
+            reporter=reporter,
+        )
+    except Exception as error:
+        raise explained(error, connection) from error
+    if connection.stand_ins:
+        _record_true_urls(target, connection)
+
+
+def records_of(packages: Iterable[LockedPackage], connection: Connection) -> list[rattler.RepoDataRecord]:
+    """The conda packages of a lock in the form that `install` takes."""
+    return [_record(package, connection) for package in packages if package.manager == "conda"]
+
+
+def explained(error: Exception, connection: Connection | None = None) -> OrchError:
+    """An error of rattler as one sentence for people, with what to do where that is known; its own words follow."""
+    text = str(error)
+    for url, stand_in in (connection.places if connection else {}).items():
+        text = text.replace(stand_in, url)
+    text = without_credentials(text).strip()
+    url = next(iter(re.findall(r"(?:https?|file)://[^\s)'\"]+", text)), "")
+    what = re.search(r"failed to fetch (\S+)", text)
+    channel = re.sub(r"/[a-z0-9-]+/(repodata|current_repodata)[^/]*$", "", url).rstrip("/")
+    package = f"the package {what[1]}" if what else f"the channel {channel}"
+    if (mismatch := re.search(r"expected ([0-9a-f]{64}), got ([0-9a-f]{64})", text)) is not None:
+        return OrchError(
+            f"{package} does not match its hash: the lock or channel says sha256 {mismatch[1]}, "
+            f"{url} has {mismatch[2]}. It was not installed.\n{text}"
+        )
+    sentence = next((say for pattern, say in _SENTENCES if re.search(pattern, text)), None)
+    if sentence is None:
+        return OrchError(text)
+    return OrchError(f"{package} {sentence}\n{text}")
+
+
+def _record(package: LockedPackage, connection: Connection) -> rattler.RepoDataRecord:
+    subdir = package.subdir or "noarch"
+    on_python = any(text.split()[0] == "python" for text in package.depends if text)
+    record = rattler.PackageRecord(
+        package.name,
+        package.version,
+        rattler.BuildString(package.build or ""),
+        _build_number(package.build),
+        subdir,
+        # As rattler itself reads a conda-lock file, which does not say what kind of noarch package it is.
+        noarch=("python" if on_python else "generic") if subdir == "noarch" else None,
+        depends=list(package.depends),
+        sha256=bytes.fromhex(package.sha256),
+        md5=bytes.fromhex(package.md5) if package.md5 else None,
+        size=package.size,
+        python_site_packages_path=package.site_packages,
+    )
+    channel = package.channel or package.url.rsplit("/", 2)[0]
+    return rattler.RepoDataRecord(
+        record, package.file_name, connection.reached(package.url), connection.reached(channel)
+    )
+
+
+def _build_number(build: str | None) -> int:
+    digits = (build or "").rpartition("_")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _config(home: Home, mirrors: Mapping[str, list[str]]) -> rattler.Config:
+    try:
+        config = rattler.Config.load_from_locations([(path, shared) for path, shared in config_files(home)])
+        config.set("mirrors", json.dumps(mirrors))
+        # A proxy can't reach this machine's loopback.
+        hosts = [*config.proxy_non_proxy_hosts, "127.0.0.1"]
+        if config.proxy_http or config.proxy_https:
+            config.set("proxy-config.non-proxy-hosts", json.dumps(hosts))
+        for name in ("NO_PROXY", "no_proxy"):
+            os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
+    except Exception as error:
+        raise OrchError(f"the configuration can't be used: {str(error).splitlines()[0]}.") from error
+    return config
+
+
+def _served(url: str, folders: Folders) -> str:
+    folder = folder_of(url)
+    if folder is None or not folder.is_dir():
+        raise OrchError(f"the channel {url} is not there: no such folder.")
+    return folders.url(folder)
+
+
+def _stand_in(url: str) -> str:
+    # `.invalid` is never a real host (RFC 2606); the same folder always has the same one, so that caches hold.
+    url = url.rstrip("/")
+    return f"https://{hashlib.sha256(url.encode()).hexdigest()[:32]}.invalid/{url.rpartition('/')[2]}"
+
+
+def _rebased(url: str, bases: Mapping[str, str]) -> str:
+    for base, other in bases.items():
+        if url == base or url.startswith(base + "/"):
+            return other + url[len(base) :]
+    return url
+
+
+def _reached_spec(spec: str, connection: Connection) -> str:
+    channel, separator, rest = spec.partition("::")
+    return connection.reached(channel) + separator + rest if separator else spec
+
+
+def _virtual_package(text: str) -> rattler.GenericVirtualPackage:
+    name, version, build = text.split("=", 2)
+    return rattler.GenericVirtualPackage(
+        rattler.PackageName(name), rattler.Version(version), rattler.BuildString(build)
+    )
+
+
+def _record_true_urls(prefix: Path, connection: Connection) -> None:
+    for path in (prefix / "conda-meta").glob("*.json"):
+        text = path.read_text("utf-8")
+        for url, stand_in in connection.stand_ins.items():
+            text = text.replace(f'"{stand_in}/', f'"{url}/')
+        path.write_text(text, "utf-8")

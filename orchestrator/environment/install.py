@@ -1,0 +1,213 @@
+"""The job `install`: build the prefix of a lock in a folder aside, ready to be moved. Runs in the worker process."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.environment.lock import LockedPackage, locked_packages
+from orchestrator.environment.manifest import write_manifest
+from orchestrator.environment.pip_install import install_wheels
+from orchestrator.environment.redact import without_credentials
+from orchestrator.errors import OrchError
+from orchestrator.paths import Home
+from orchestrator.report import Report
+
+_LINK_SCRIPT = re.compile(r"bin/\.(?P<name>.+)-(post-link|pre-link|pre-unlink)\.sh")
+_CAUSE = "Caused by: "
+_SEALED = 0o555
+_COMPILERS = 8
+"""Most processes that compile at once: the machine may be a shared login node."""
+
+
+def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any]:
+    """Build the prefix of `job["lock_id"]` at `job["aside"]`, as it will be at `job["final"]`.
+
+    `job["guard"]` is a lock file that says that somebody works on it. Returns the bytes the prefix holds, and its
+    notes. Raises OrchError with one sentence; what is at `aside` is then incomplete.
+    """
+    aside, final = Path(job["aside"]), Path(job["final"])
+    packages = locked_packages(home, job["lock_id"])
+    python = _python(packages)
+    hold_fd = _hold(Path(job["guard"]))
+    try:
+        report("environment", f"installing {len(packages)} packages")
+        _install_conda(packages, aside, final=final, home=home, report=report)
+        if python is not None:
+            version, site_packages = python
+            install_wheels(packages, aside, final=final, site_packages=site_packages, home=home, hold_fd=hold_fd)
+            report("environment", "compiling")
+            _compile(aside, final, version, Path(site_packages).parent, hold_fd)
+        elif any(package.manager == "pip" for package in packages):
+            raise OrchError("the lock has pip packages and no python to install them for.")
+        notes = _link_script_notes(packages, aside)
+        size = write_manifest(aside, lock_id=job["lock_id"], notes=notes)
+        _seal(aside)
+        _flush(aside)
+    except OSError as error:
+        raise _explained(error, home, final) from error
+    return {"bytes": size, "notes": notes}
+
+
+def _hold(guard: Path) -> int:
+    # Opened, never made: when it is gone, so is who wanted this prefix.
+    fd = os.open(guard, os.O_RDWR | os.O_CLOEXEC)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    if not os.fstat(fd).st_nlink:
+        raise OrchError("nobody waits for this environment any more.")
+    return fd
+
+
+def _install_conda(packages: Sequence[LockedPackage], aside: Path, *, final: Path, home: Home, report: Report) -> None:
+    from orchestrator.environment import engine
+
+    conda = [package for package in packages if package.manager == "conda"]
+    channels = {package.channel or package.url.rsplit("/", 2)[0] for package in conda}
+    try:
+        with engine.connect(home, sorted(channels)) as connection:
+            records = engine.records_of(conda, connection)
+            # Files are hard links to the package cache, which a program that writes into a prefix writes into too:
+            # so the cache is not believed, and an entry that differs from its package is extracted again.
+            progress = _Progress(report, len(conda))
+            engine.run(engine.install(connection, records, aside, final=final, full_validation=True, reporter=progress))
+    except OrchError as error:
+        raise _package_error(str(error), conda, final) from error
+
+
+def _package_error(said: str, packages: Iterable[LockedPackage], final: Path) -> Exception:
+    """rattler's chain of causes as one sentence about one package."""
+    if f"os error {errno.ENOSPC}" in said:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(final))
+    first, *more = said.splitlines()
+    package = next((package for package in packages if package.file_name in said), None)
+    if package is not None:
+        url = without_credentials(package.url)
+        first = first if url in first else first.replace(package.file_name, f"{package.file_name} ({url})", 1)
+    causes = [line.removeprefix(_CAUSE).rstrip(".") for line in more if line.startswith(_CAUSE)]
+    if not causes or not first.startswith("failed to"):
+        return OrchError(first)  # it has been explained; rattler's own words follow
+    # The first cause names rattler's own rooms; the last two say what happened, to what.
+    reason = ": ".join(dict.fromkeys(causes[1:][-2:] or causes))
+    return OrchError(f"{first}: {reason}.")
+
+
+class _Progress:
+    """What rattler tells of an installation, passed on. The methods are rattler's `InstallerReporter`."""
+
+    def __init__(self, report: Report, total: int) -> None:
+        self._report, self._total, self._linked = report, total, 0
+
+    def on_link_complete(self, index: int) -> None:  # noqa: ARG002 - rattler's form
+        self._linked += 1
+        self._report("environment", "packages", done=self._linked, total=self._total)
+
+
+def _python(packages: Iterable[LockedPackage]) -> tuple[tuple[int, int], str] | None:
+    """The version of the environment's Python and the folder of its packages; None when there is none."""
+    for package in packages:
+        if package.manager == "conda" and package.name == "python":
+            major, minor = (int(part) for part in package.version.split(".")[:2])
+            folder = package.site_packages or f"lib/python{major}.{minor}/site-packages"
+            if folder.startswith("/") or ".." in folder.split("/"):
+                raise OrchError(f"the lock places the packages of Python outside of the environment, in {folder!r}.")
+            return (major, minor), folder
+    return None
+
+
+def _compile(aside: Path, final: Path, version: tuple[int, int], folder: Path, hold_fd: int) -> None:
+    """Compile all Python files, so that a read-only prefix starts fast.
+
+    The bytecode is `unchecked-hash`: Python takes it as it is. The other two modes are wrong here. The time of the
+    source (the default) would put the time of the installation into every file, and make a prefix that is copied
+    without times compile itself at each start, in vain, for it is read-only; `checked-hash` (the default under
+    SOURCE_DATE_EPOCH) would read and hash every source at every import. Whether sources are as they were is the
+    manifest's question, and what an edited one would do is nothing. Packages that come compiled stay as they are.
+    """
+    if version < (3, 7):
+        return
+    command = [
+        *(str(aside / "bin/python"), "-I", "-S", "-B", "-m", "compileall", "-q"),
+        *("-d", str(final / folder), "--invalidation-mode", "unchecked-hash"),
+    ]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # A file that is no valid Python (a template, a test of a parser) stays as it is: exit code 1.
+    done = _run([*command, "-j", str(min(cores, _COMPILERS)), str(aside / folder)], hold_fd)
+    if done.returncode not in (0, 1):
+        done = _run([*command, str(aside / folder)], hold_fd)  # without processes: no semaphores in some containers
+    if os.strerror(errno.ENOSPC) in done.stdout:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(aside))
+    if done.returncode not in (0, 1):
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it said nothing"]
+        raise OrchError(f"the environment's Python does not work here: {last[0]} (exit code {done.returncode}).")
+
+
+def _run(command: Sequence[str], hold_fd: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        pass_fds=(hold_fd,),
+        check=False,
+    )
+
+
+def _link_script_notes(packages: Iterable[LockedPackage], aside: Path) -> list[str]:
+    found = (_LINK_SCRIPT.fullmatch(f"bin/{path.name}") for path in sorted(aside.glob("bin/.*-link.sh")))
+    names = {match["name"] for match in found if match}
+    own = sorted(names & {package.name for package in packages}) or sorted(names)
+    return [f"link scripts were not run, of {', '.join(own)}"] if own else []
+
+
+def _seal(aside: Path) -> None:
+    """Take the right to write from every file and folder.
+
+    Files are hard links to the package cache, so those there lose it too; that is wanted, and harms nobody: the
+    cache replaces and removes files, it does not write into them. The top folder stays, to be moved.
+    """
+    for folder, folders, files in os.walk(aside):
+        for name in files:
+            path = f"{folder}/{name}"
+            mode = os.lstat(path).st_mode
+            if mode & 0o170000 == 0o100000 and mode & 0o222:
+                os.chmod(path, mode & 0o555 | 0o444)  # noqa: PTH101
+        for name in folders:
+            if not os.path.islink(f"{folder}/{name}"):  # noqa: PTH114
+                os.chmod(f"{folder}/{name}", _SEALED)  # noqa: PTH101
+
+
+def _flush(aside: Path) -> None:
+    """Bring the file system to the disk: one call for thousands of files, and none to other (hanging) ones."""
+    if not sys.platform.startswith("linux"):
+        os.sync()
+        return
+    fd = os.open(aside, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(fd):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(aside))
+    finally:
+        os.close(fd)
+
+
+def _explained(error: OSError, home: Home, final: Path) -> OrchError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        full = min((final.parent, home.cache), key=lambda folder: os.statvfs(folder).f_bavail)
+        name = "envs" if full == final.parent else "cache"
+        return OrchError(
+            f"No space is left in {full} to install the environment; free some, or move `{name}` with [paths] in "
+            f"{home.config}."
+        )
+    return OrchError(
+        f"the environment can't be installed in {final.parent}: {error.strerror or error} ({error.filename})."
+    )

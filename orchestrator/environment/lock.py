@@ -1,0 +1,243 @@
+"""What an environment is made from, and the lock that it is pinned to: found again without solving.
+
+A lock is a folder `locks/<lock id>`: `conda-lock.yml` (conda-lock's unified format, version 1) and `packages.json`
+(the same packages for one platform, quick to read). Both are written once and never changed. What a lock was made
+from is an index beside them: `locks/by-source/<key>.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from orchestrator.canonical import sha256_of
+from orchestrator.environment.config import read_settings
+from orchestrator.environment.host import virtual_packages
+from orchestrator.errors import OrchError
+from orchestrator.paths import Home
+from orchestrator.report import Report, silent
+
+Kind = Literal["conda", "python_env", "requirements", "conda-lock", "none"]
+"""The forms in which a project describes its environment."""
+
+LOCK_VERSION = 1
+"""Version of `packages.json` and of the index. A change of how locks are made raises it, and they are made anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentRequest:
+    """What a project says about its environment: bytes of a commit, and nothing else.
+
+    `path` is the environment file ("" for kind `none`). `files` holds every file that has a say, by its path in the
+    commit: the environment file, requirement files it names, a `conda-lock.yml` beside it, the project files of `.`
+    and `-e .`. `tree` names the commit's tree, from which `.` is built. `projects` are the directories of `.` lines,
+    `editable` those of `-e .` lines, `paths` what the latter put on the import path.
+    """
+
+    kind: Kind
+    path: str
+    files: Mapping[str, bytes]
+    tree: str
+    subdir: str
+    projects: tuple[str, ...] = ()
+    editable: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A locked environment. `lock_id` is 64 hex digits; `packages` counts them.
+
+    `variables` are those of the environment file; `paths` are directories of the checkout for the import path;
+    `notes` are sentences for people; `solved` tells that this call made the lock.
+    """
+
+    lock_id: str
+    platform: str
+    packages: int
+    variables: Mapping[str, str]
+    paths: tuple[str, ...]
+    notes: tuple[str, ...]
+    solved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LockedPackage:
+    """One package of a lock. `size` is in bytes. `subdir` and `channel` (a URL) are conda's.
+
+    `url` is where it came from, without credentials. For a wheel that was built here (from a source archive, a git
+    commit or `.`) it is the source's; the wheel itself is kept in `kept_wheel(home, sha256, file_name)`.
+    `source_sha256` is then that of the archive at `url`, where it is one. `site_packages` is where a Python other than
+    the usual keeps its packages.
+    """
+
+    manager: Literal["conda", "pip"]
+    name: str
+    version: str
+    build: str | None
+    url: str
+    file_name: str
+    sha256: str
+    md5: str | None = None
+    size: int | None = None
+    subdir: str | None = None
+    channel: str | None = None
+    depends: tuple[str, ...] = field(default=())
+    site_packages: str | None = None
+    source_sha256: str | None = None
+
+
+def resolve_environment(
+    request: EnvironmentRequest,
+    *,
+    home: Home,
+    relock: bool = False,
+    report: Report = silent,
+    build_source: Callable[[], Path] | None = None,
+) -> Environment:
+    """The locked environment for a request, solved only when no lock was made from the same before.
+
+    With `relock` it is solved again. `build_source` gives a directory with the checkout, which may be written to; it
+    is called only when a project of the checkout (`.`, `-e .`) must be built or asked for its dependencies. Many
+    processes that ask for the same solve once. Raises OrchError when the environment can't be had.
+    """
+    from orchestrator.environment.host import current_subdir
+
+    platform = current_subdir()
+    key = _key(request, platform, home)
+    index = home.locks / "by-source" / f"{key}.json"
+    if not relock and (found := _found(index, home)) is not None:
+        return found
+    from filelock import FileLock
+
+    index.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    guard = FileLock(index.with_suffix(".lock"))
+    if not _acquired_at_once(guard):
+        report("environment", "waiting for another orch that locks the same environment")
+        guard.acquire()
+    try:
+        if not relock and (found := _found(index, home)) is not None:
+            return found
+        return _locked(request, platform, index, home=home, report=report, build_source=build_source)
+    finally:
+        guard.release()
+
+
+def lock_path(home: Home, lock_id: str) -> Path:
+    """The `conda-lock.yml` of a lock."""
+    return home.locks / lock_id / "conda-lock.yml"
+
+
+def kept_wheel(home: Home, sha256: str, file_name: str) -> Path:
+    """Where a wheel is kept that no index has: built here, or read from a folder."""
+    return home.cache / "wheels" / sha256 / file_name
+
+
+def locked_packages(home: Home, lock_id: str) -> tuple[LockedPackage, ...]:
+    """The packages of a lock, sorted by manager and name. Raises OrchError when the lock is not there or damaged."""
+    path = home.locks / lock_id / "packages.json"
+    try:
+        table = json.loads(path.read_bytes())
+        if table["version"] != LOCK_VERSION:
+            raise OrchError(f"{path} has version {table['version']}; this orch knows version {LOCK_VERSION}.")
+        return tuple(LockedPackage(**{**row, "depends": tuple(row["depends"])}) for row in table["packages"])
+    except FileNotFoundError:
+        raise OrchError(f"the environment {lock_id} has no lock in {home.locks}.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise OrchError(f"{path} is damaged: {error}.") from error
+
+
+def lock_id_of(packages: tuple[LockedPackage, ...]) -> str:
+    """The identity of a set of packages: what they are, not where they came from."""
+    return sha256_of(sorted([p.manager, p.file_name, p.sha256] for p in packages))
+
+
+def _key(request: EnvironmentRequest, platform: str, home: Home) -> str:
+    settings = read_settings(home)
+    return sha256_of(
+        {
+            "version": LOCK_VERSION,
+            "kind": request.kind,
+            "path": request.path,
+            "files": {path: hashlib.sha256(data).hexdigest() for path, data in request.files.items()},
+            # Only a project that is built depends on more of the commit than the files above.
+            "tree": [request.tree, request.subdir] if request.projects else None,
+            "paths": list(request.paths),
+            "platform": platform,
+            "virtual_packages": [_coarse(text) for text in virtual_packages(home)],
+            "channels": [list(settings.default_channels), list(settings.conda_defaults)],
+            "as_of": None,
+        }
+    )
+
+
+def _coarse(virtual_package: str) -> str:
+    # A kernel's patch level decides nothing and changes with every update of the machine.
+    name, version, build = virtual_package.split("=", 2)
+    return f"{name}={'.'.join(version.split('.')[:2])}" if name == "__linux" else f"{name}={version}={build}"
+
+
+def _found(index: Path, home: Home) -> Environment | None:
+    try:
+        value = json.loads(index.read_bytes())
+        environment = _environment(value, solved=False)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return environment if lock_path(home, environment.lock_id).exists() else None
+
+
+def _environment(value: Mapping[str, Any], *, solved: bool) -> Environment:
+    return Environment(
+        lock_id=value["lock_id"],
+        platform=value["platform"],
+        packages=value["packages"],
+        variables=dict(value["variables"]),
+        paths=tuple(value["paths"]),
+        notes=tuple(value["notes"]),
+        solved=solved,
+    )
+
+
+def _locked(
+    request: EnvironmentRequest,
+    platform: str,
+    index: Path,
+    *,
+    home: Home,
+    report: Report,
+    build_source: Callable[[], Path] | None,
+) -> Environment:
+    from base64 import b64encode
+
+    from orchestrator.environment.worker import run_job
+
+    checkout = build_source() if build_source is not None and (request.projects or request.editable) else None
+    job = {
+        "kind": request.kind,
+        "path": request.path,
+        "files": {path: b64encode(data).decode() for path, data in request.files.items()},
+        "platform": platform,
+        "virtual_packages": list(virtual_packages(home)),
+        "checkout": None if checkout is None else str(checkout),
+    }
+    answer = run_job("lock", job, home=home, report=report)
+    solved = answer.pop("solved")
+    value = {**answer, "platform": platform, "paths": list(request.paths)}
+    aside = index.with_suffix(".part")
+    aside.write_text(json.dumps(value, indent=1), "utf-8")
+    aside.rename(index)
+    return _environment(value, solved=solved)
+
+
+def _acquired_at_once(guard: Any) -> bool:
+    from filelock import Timeout
+
+    try:
+        guard.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True

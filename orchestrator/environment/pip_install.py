@@ -1,0 +1,167 @@
+"""The pip part of a prefix: uv puts the wheels of a lock into it. Runs inside the worker process."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import errno
+import hashlib
+import io
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from orchestrator.environment.lock import LockedPackage, kept_wheel
+from orchestrator.environment.pypi import uv_environment
+from orchestrator.environment.redact import without_credentials
+from orchestrator.errors import OrchError
+from orchestrator.paths import Home
+
+_DROPPED = ("direct_url.json", "uv_cache.json", "uv_build.json")
+"""Files that uv adds to a package's metadata and that tell of this machine: paths and times."""
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_VERSION = re.compile(r"[A-Za-z0-9.!+_-]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HASHES = re.compile(r"Expected:\s+sha256:([0-9a-f]+)\s+Computed:\s+sha256:([0-9a-f]+)")
+_TROUBLE = ("error:", "cause:", "×", "├─▶", "╰─▶", "Caused by:")
+
+
+def install_wheels(
+    packages: Iterable[LockedPackage], aside: Path, *, final: Path, site_packages: str, home: Home, hold_fd: int
+) -> None:
+    """Install the pip packages of a lock into the prefix at `aside`, as it will be at `final`.
+
+    Every wheel is checked by sha256 and comes from the wheels kept here, uv's cache, the index or its URL. `hold_fd`
+    is passed on to uv, so that a lock on it holds as long as uv runs. Raises OrchError that names the package.
+    """
+    wheels = [package for package in packages if package.manager == "pip"]
+    if not wheels:
+        return
+    requirements = aside.with_name(f"{aside.name}.txt")
+    environ = uv_environment(home)
+    try:
+        for from_index, options in _attempts(environ):
+            lines = [_requirement(package, home, from_index=from_index) for package in wheels]
+            requirements.write_text("\n".join(lines) + "\n", "utf-8")
+            done = _uv(requirements, aside, home, environ, hold_fd, options)
+            if done.returncode == 0:
+                break
+            if f"os error {errno.ENOSPC}" in done.stderr:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(aside))
+        else:
+            raise _failure(done.stderr, wheels)
+    finally:
+        requirements.unlink(missing_ok=True)
+    for metadata in (aside / site_packages).glob("*.dist-info"):
+        if _installed_by_uv(metadata):
+            _settle(metadata, aside, final)
+
+
+def _attempts(environ: Mapping[str, str]) -> list[tuple[bool, tuple[str, ...]]]:
+    """Whether to ask the index rather than the wheels' URLs, and options of uv: in the order to try them.
+
+    What is in the cache needs no network, not even a question whether it is still fresh. Then comes the index that
+    the user has set: where there is one, other hosts may be out of reach. The hash decides in any case.
+    """
+    has_index = any(environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL"))
+    places = [True, False] if has_index else [False]
+    return [(place, options) for options in (("--offline",), ()) for place in places]
+
+
+def _requirement(package: LockedPackage, home: Home, *, from_index: bool) -> str:
+    if not (_NAME.fullmatch(package.name) and _SHA256.fullmatch(package.sha256)):
+        raise OrchError(f"the lock has a pip package whose name or sha256 is none: {package.name!r}.")
+    kept = kept_wheel(home, package.sha256, Path(package.file_name).name)
+    if kept.is_file():
+        url = kept.resolve().as_uri()
+    elif urlsplit(package.url).scheme not in ("https", "http") or not package.file_name.endswith(".whl"):
+        raise OrchError(
+            f"the wheel of {package.name} {package.version}, built from {without_credentials(package.url)}, "
+            f"is not kept here any more ({kept}); solve the environment again with --relock."
+        )
+    elif from_index and _VERSION.fullmatch(package.version):
+        return f"{package.name}=={package.version} --hash=sha256:{package.sha256}"
+    else:
+        url = package.url
+    if re.search(r"[\s\x00-\x1f]", url):
+        raise OrchError(f"the lock has a URL with blanks in it, of {package.name}: {without_credentials(url)!r}.")
+    # uv would put a variable's value in place of ${NAME}.
+    return f"{package.name} @ {url.replace('$', '%24')} --hash=sha256:{package.sha256}"
+
+
+def _uv(
+    requirements: Path, aside: Path, home: Home, environ: Mapping[str, str], hold_fd: int, options: Sequence[str]
+) -> subprocess.CompletedProcess[str]:
+    from uv import find_uv_bin
+
+    command = (
+        *(find_uv_bin(), "pip", "install", "--no-config", "--no-deps", "--require-hashes", "--no-build"),
+        *("--cache-dir", str(home.cache / "uv"), "--link-mode", "copy", "--no-python-downloads"),
+        *("--break-system-packages", "--no-progress", "--color", "never"),
+        *("--python", str(aside / "bin/python"), *options, "--requirements", str(requirements)),
+    )
+    return subprocess.run(
+        command,
+        cwd=aside,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        pass_fds=(hold_fd,),
+        check=False,
+    )
+
+
+def _failure(said: str, wheels: Sequence[LockedPackage]) -> OrchError:
+    said = without_credentials(said)
+    package = next((p for p in wheels if f"`{p.name} @" in said or without_credentials(p.url) in said), None)
+    of = f"{package.name} {package.version}" if package else "the pip packages"
+    url = f" ({without_credentials(package.url)})" if package else ""
+    hashes = _HASHES.search(said)
+    if hashes:
+        return OrchError(
+            f"the wheel of {of}{url} is not the one of the lock: its sha256 is {hashes[2]}, the lock has {hashes[1]}."
+        )
+    causes = [line.strip() for line in said.splitlines() if line.strip().startswith(_TROUBLE)]
+    last = re.sub(r"^(error:|cause:|[×├─▶╰]+|Caused by:)\s*", "", causes[-1]) if causes else said.strip()
+    return OrchError(f"{of}{url} can't be installed: {last.rstrip('.')}.")
+
+
+def _installed_by_uv(metadata: Path) -> bool:
+    try:
+        return (metadata / "INSTALLER").read_text("utf-8").strip() == "uv"
+    except OSError:
+        return False
+
+
+def _settle(metadata: Path, aside: Path, final: Path) -> None:
+    """Make a package that uv put into `aside` what it would be at `final`: first lines of scripts, and its RECORD."""
+    record = metadata / "RECORD"
+    rows = []
+    for name, digest, size, *_ in csv.reader(io.StringIO(record.read_text("utf-8"))):
+        path = Path(os.path.normpath(metadata.parent / name))
+        if path.parent == metadata and path.name in _DROPPED:
+            path.unlink()
+            continue
+        if path.parent == aside / "bin" and (script := _moved_script(path, aside, final)) is not None:
+            path.write_bytes(script)
+            digest = "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(script).digest()).decode().rstrip("=")
+            size = str(len(script))
+        rows.append((name, digest, size))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    record.write_text(text.getvalue(), "utf-8")
+
+
+def _moved_script(path: Path, aside: Path, final: Path) -> bytes | None:
+    """The script with its interpreter at `final`; None when it does not name the one at `aside`."""
+    data = path.read_bytes()
+    old = os.fsencode(aside) + b"/"
+    return data.replace(old, os.fsencode(final) + b"/") if data.startswith(b"#!") and old in data else None

@@ -1,0 +1,326 @@
+"""Locks the pip part of an environment with uv, around the packages that conda provides. Runs in the worker."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import sys
+import tomllib
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from orchestrator.environment.build import Wheel, build_from_directory, build_from_source, keep
+from orchestrator.environment.lock import LockedPackage
+from orchestrator.environment.pypi import run_uv, uv_message
+from orchestrator.environment.redact import without_credentials
+from orchestrator.environment.requirements import Line, logical_lines, parse_line, split_extras, within
+from orchestrator.errors import OrchError
+from orchestrator.paths import Home
+from orchestrator.report import Report
+
+PYPI_NAMES: Mapping[str, str] = {
+    "brotli-python": "brotli",
+    "dask-core": "dask",
+    "matplotlib-base": "matplotlib",
+    "msgpack-python": "msgpack",
+    "pandas-base": "pandas",
+    "py-opencv": "opencv-python",
+    "py-xgboost": "xgboost",
+    "pytables": "tables",
+    "python-graphviz": "graphviz",
+    "python-kaleido": "kaleido",
+    "python-tzdata": "tzdata",
+    "pytorch": "torch",
+    "pytorch-cpu": "torch",
+    "pytorch-gpu": "torch",
+    "scikit-learn-base": "scikit-learn",
+    "seaborn-base": "seaborn",
+    "streamlit-base": "streamlit",
+    "tensorflow-base": "tensorflow",
+    "torchvision-base": "torchvision",
+}
+"""conda packages that hold a Python distribution of another name."""
+
+
+@dataclass(slots=True)
+class Requirements:
+    """The lines of a pip section with all the files that they name, told apart."""
+
+    entries: list[str] = field(default_factory=list)
+    constraints: list[str] = field(default_factory=list)
+    options: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+
+def gather(lines: Sequence[str], path: str, layout: Path, checkout: Path | None) -> Requirements:
+    """Follow the lines of the file `path`; the files of the request stand in `layout`, projects in `checkout`."""
+    found = Requirements()
+    base = posixpath.dirname(path)
+    seen: set[str] = set()
+
+    def place(value: str, origin: str) -> str:
+        name, extras = split_extras(value)
+        inner = within(base, name.removeprefix("file://").removeprefix("file:"), origin)
+        root = layout if (layout / inner).is_file() or checkout is None else checkout
+        return f"{root / inner}{extras}"
+
+    def follow(line: Line, origin: str, entries: list[str]) -> None:
+        if line.kind in ("file", "constraints"):
+            inner = within(posixpath.dirname(origin), line.value, origin)
+            if inner in seen:
+                return
+            seen.add(inner)
+            if not (layout / inner).is_file():
+                raise OrchError(f"the file {inner}, which {origin} names, is not in the commit.")
+            into = found.constraints if line.kind == "constraints" else entries
+            for text_line in logical_lines((layout / inner).read_text("utf-8", "replace")):
+                follow(parse_line(text_line), inner, into)
+        elif line.kind == "option":
+            _take_option(line, found)
+        elif line.kind == "editable":
+            entries.append(f"-e {place(line.value, origin)}")
+        else:
+            entries.append(place(line.value, origin) if line.kind == "local" else line.value)
+
+    for text in lines:
+        follow(parse_line(text), path, found.entries)
+    return found
+
+
+def lock_pip(
+    requirements: Requirements,
+    *,
+    path: str,
+    conda: Sequence[LockedPackage],
+    scratch: Path,
+    home: Home,
+    report: Report,
+    python_of_environment: Callable[[], Path],
+) -> list[LockedPackage]:
+    """The pip packages that `requirements` need beside the `conda` packages, each with its sha256.
+
+    `python_of_environment` installs the conda part aside and gives its Python; it is called only when something must
+    be built. Raises OrchError with uv's explanation.
+    """
+    if not requirements.entries:
+        return []
+    python = next(package.version for package in conda if package.name == "python")
+    provided = _provided(conda)
+    _write_inputs(requirements, provided, scratch)
+    arguments = [
+        *("pip", "compile", "--quiet", "--no-header", "--format", "pylock.toml", "--generate-hashes"),
+        *("--constraints", "constraints.txt", "--output-file", "pylock.orch.toml", *requirements.options),
+        *(["--index-strategy", "unsafe-best-match"] if _more_than_one_index(requirements.options) else []),
+    ]
+    # Wheels alone decide first: nothing of the project's dependencies runs then.
+    report("environment", f"locking the pip packages of {path}")
+    host = ["--python", sys.executable, "--python-version", python]
+    done = run_uv(home, [*arguments, *host, "--no-build", "requirements.in"], cwd=scratch)
+    if done.returncode and _wants_build(done.stderr):
+        done = run_uv(
+            home,
+            [*arguments, "--python", str(python_of_environment()), "requirements.in"],
+            cwd=scratch,
+            path=python_of_environment().parent,
+        )
+    if done.returncode:
+        raise _unsolvable(path, done.stderr, provided)
+    table = tomllib.loads((scratch / "pylock.orch.toml").read_text("utf-8"))
+    locked = []
+    for package in table.get("packages", ()):
+        name = package["name"]
+        if name in provided or package.get("directory", {}).get("editable"):
+            continue
+        locked.append(_locked(package, python, home=home, report=report, python_path=python_of_environment))
+    return sorted(locked, key=lambda package: package.name)
+
+
+def needs_wheel(package: LockedPackage) -> bool:
+    """Whether a package of a lock from elsewhere must be built: a source archive or a git commit."""
+    return package.manager == "pip" and not package.file_name.endswith(".whl")
+
+
+def built_wheel(package: LockedPackage, *, python: Callable[[], Path], home: Home) -> LockedPackage:
+    """The package with a wheel built from its source, which is checked by its sha256 where it is an archive.
+
+    `python` gives the environment's own Python.
+    """
+    of_git = package.url.startswith("git+")
+    requirement = f"{package.name} @ {package.url}" + ("" if of_git else f" --hash=sha256:{package.sha256}")
+    wheel = build_from_source(requirement, python=python(), home=home)
+    return _kept(package.name, wheel, package.url, source_sha256=None if of_git else package.sha256)
+
+
+def _write_inputs(requirements: Requirements, provided: Mapping[str, str], scratch: Path) -> None:
+    # A stand-in of each conda package: its version is settled, it brings no further dependencies, and uv says so
+    # when that contradicts. A plain `name==version` would let uv seek, and miss, that version in the index.
+    stand_ins = [f"{name} @ {_stand_in(name, version, scratch).as_uri()}" for name, version in provided.items()]
+    (scratch / "constraints.txt").write_text("\n".join([*stand_ins, *requirements.constraints, ""]), "utf-8")
+    (scratch / "requirements.in").write_text("\n".join([*requirements.entries, ""]), "utf-8")
+
+
+def _stand_in(name: str, version: str, scratch: Path) -> Path:
+    stem = f"{name.replace('-', '_')}-{version}"
+    wheel = scratch / f"{stem}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        info = f"{stem}.dist-info"
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return wheel
+
+
+def _provided(conda: Sequence[LockedPackage]) -> dict[str, str]:
+    """Name and version, as PyPI has them, of the Python distributions among conda packages."""
+    from packaging.utils import canonicalize_name
+    from packaging.version import InvalidVersion, Version
+
+    found: dict[str, str] = {}
+    for package in conda:
+        if not any(text.split(" ")[0] == "python" for text in package.depends):
+            continue
+        name = PYPI_NAMES.get(package.name, package.name)
+        try:
+            version = str(Version(package.version))
+        except InvalidVersion:
+            continue
+        found[canonicalize_name(name)] = version
+    return found
+
+
+def _locked(
+    package: Mapping[str, Any], python: str, *, home: Home, report: Report, python_path: Callable[[], Path]
+) -> LockedPackage:
+    name = package["name"]
+    wheel = _best_wheel(package.get("wheels", ()), python)
+    if wheel is None and "archive" in package and _file_name(package["archive"]).endswith(".whl"):
+        wheel = package["archive"]
+    if wheel is not None:
+        return _from_wheel(name, package.get("version"), wheel, home)
+    report("environment", f"building {name}, for which there is no wheel")
+    if "directory" in package:
+        built = build_from_directory(Path(package["directory"]["path"]), python=python_path(), home=home)
+        return _kept(name, built, None)
+    if "vcs" in package:
+        vcs = package["vcs"]
+        url = f"{vcs['type']}+{vcs['url']}@{vcs['commit-id']}"
+        if "subdirectory" in vcs:
+            url += f"#subdirectory={vcs['subdirectory']}"
+        return _kept(name, build_from_source(f"{name} @ {url}", python=python_path(), home=home), url)
+    source = package.get("sdist") or package.get("archive")
+    if source is None:
+        raise OrchError(f"the pip package {name} has no file for this platform.")
+    url = source.get("url") or Path(source["path"]).as_uri()
+    digest = _sha256(name, source)
+    wheel_built = build_from_source(f"{name} @ {url} --hash=sha256:{digest}", python=python_path(), home=home)
+    return _kept(name, wheel_built, url, source_sha256=digest)
+
+
+def _from_wheel(name: str, version: str | None, wheel: Mapping[str, Any], home: Home) -> LockedPackage:
+    url = wheel.get("url") or Path(wheel["path"]).as_uri()
+    if urlsplit(url).scheme == "file":
+        kept = keep(Path(unquote(urlsplit(url).path)), home)
+        if kept.sha256 != _sha256(name, wheel):
+            raise OrchError(
+                f"{kept.file_name} does not match: its index gives sha256 {_sha256(name, wheel)}, the file has "
+                f"{kept.sha256}."
+            )
+        return _kept(name, kept, None)
+    file_name = _file_name(wheel)
+    clean = without_credentials(url)
+    size = wheel.get("size")
+    return LockedPackage(
+        "pip", name, version or _version(file_name), None, clean, file_name, _sha256(name, wheel), size=size
+    )
+
+
+def _kept(name: str, wheel: Wheel, url: str | None, source_sha256: str | None = None) -> LockedPackage:
+    clean = without_credentials(url) if url else ""
+    if not clean or "file:" in clean.partition("//")[0]:
+        # A package URL (ECMA-427): what it is, where no address would mean anything on another machine.
+        clean, source_sha256 = f"pkg:pypi/{name}@{quote(wheel.version)}?file_name={quote(wheel.file_name)}", None
+    return LockedPackage(
+        manager="pip",
+        name=name,
+        version=wheel.version,
+        build=None,
+        url=clean,
+        file_name=wheel.file_name,
+        sha256=wheel.sha256,
+        size=wheel.size,
+        source_sha256=source_sha256,
+    )
+
+
+def _best_wheel(wheels: Sequence[Mapping[str, Any]], python: str) -> Mapping[str, Any] | None:
+    from packaging import tags
+    from packaging.utils import parse_wheel_filename
+
+    major, minor = (int(part) for part in python.split(".")[:2])
+    interpreter = f"cp{major}{minor}"
+    wanted = [*tags.cpython_tags((major, minor)), *tags.compatible_tags((major, minor), interpreter)]
+    order = {tag: index for index, tag in enumerate(wanted)}
+    ranked = [
+        # Of the same wheel in a folder and on the network, the one whose address holds elsewhere.
+        (min(order[tag] for tag in fitting), wheel.get("url", "file:").startswith("file:"), _file_name(wheel), wheel)
+        for wheel in wheels
+        if (fitting := [tag for tag in parse_wheel_filename(_file_name(wheel))[3] if tag in order])
+    ]
+    return min(ranked, key=lambda item: item[:3])[3] if ranked else None
+
+
+def _file_name(file: Mapping[str, Any]) -> str:
+    name: str = file.get("name") or unquote(urlsplit(file.get("url") or file["path"]).path).rpartition("/")[2]
+    return name
+
+
+def _version(file_name: str) -> str:
+    from packaging.utils import parse_wheel_filename
+
+    return str(parse_wheel_filename(file_name)[1])
+
+
+def _sha256(name: str, file: Mapping[str, Any]) -> str:
+    value = file.get("hashes", {}).get("sha256")
+    if not isinstance(value, str):
+        raise OrchError(f"the index gives no sha256 for {_file_name(file)} of the pip package {name}: it is refused.")
+    return value
+
+
+def _take_option(line: Line, found: Requirements) -> None:
+    if line.option == "--index-url":
+        found.options.append(f"--default-index={line.value}")
+    elif line.option == "--extra-index-url":
+        found.options.append(f"--index={line.value}")
+    elif line.option == "--find-links" and re.match(r"[a-z+]+://|/", line.value):
+        found.options.append(f"--find-links={line.value}")
+    elif line.option == "--trusted-host":
+        found.options.append(f"--allow-insecure-host={line.value}")
+    elif line.option == "--pre":
+        found.options.append("--prerelease=allow")
+    elif line.option in ("--no-binary", "--only-binary"):
+        found.options += [f"{line.option}={name}" for name in re.split(r"[,\s]+", line.value) if name]
+    elif line.option == "--no-index":
+        found.options.append(line.option)
+    else:
+        found.ignored.append(line.option)
+
+
+def _more_than_one_index(options: Sequence[str]) -> bool:
+    # With several indexes pip takes the best version of all, and so do the files that were written for it.
+    return any(option.startswith("--index=") for option in options)
+
+
+def _wants_build(stderr: str) -> bool:
+    return "--no-build" in stderr or "building from source is disabled" in stderr or "no usable wheels" in stderr
+
+
+def _unsolvable(path: str, stderr: str, provided: Mapping[str, str]) -> OrchError:
+    text = re.sub(r"file://\S*/([A-Za-z0-9_.]+)-py3-none-any\.whl", r"\1 of conda", uv_message(stderr))
+    named = [f"{name} {version}" for name, version in provided.items() if re.search(rf"\b{re.escape(name)}\b", text)]
+    given = f"\nconda provides {', '.join(named)}." if named else ""
+    return OrchError(f"the pip packages of {path} can't be locked.\n{text}{given}")

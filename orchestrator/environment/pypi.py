@@ -1,0 +1,129 @@
+"""Calls of uv, and where it looks for packages: the index that the user has set for orch, for uv or for pip."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from orchestrator.environment.config import Settings, read_settings
+from orchestrator.environment.redact import without_credentials
+from orchestrator.paths import Home
+
+_PIP_FILES = ("/etc/xdg/pip/pip.conf", "/etc/pip.conf")
+
+# What of uv's own variables says where packages are and how they are reached. The rest would change the result.
+_UV_PLACES = (
+    "UV_INDEX",
+    "UV_DEFAULT_INDEX",
+    "UV_EXTRA_INDEX_URL",
+    "UV_FIND_LINKS",
+    "UV_NO_INDEX",
+    "UV_KEYRING_PROVIDER",
+    "UV_SYSTEM_CERTS",
+    "UV_NATIVE_TLS",
+    "UV_INSECURE_HOST",
+    "UV_OFFLINE",
+    "UV_HTTP_",
+    "UV_REQUEST_",
+    "UV_CONCURRENT_",
+    "UV_CREDENTIALS_",
+)
+_FOREIGN = ("PYTHON", "PIP_", "UV_", "VIRTUAL_ENV", "CONDA_", "_CONDA")
+
+
+def run_uv(
+    home: Home, arguments: Sequence[str], *, cwd: Path, cache: Path | None = None, path: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run uv with its own cache (or `cache`) in `cwd`; `path` stands first on PATH. Its output is text."""
+    from uv import find_uv_bin
+
+    environ = uv_environment(home)
+    if path is not None:
+        environ["PATH"] = f"{path}{os.pathsep}{environ.get('PATH', os.defpath)}"
+    return subprocess.run(
+        [find_uv_bin(), *arguments, "--cache-dir", str(cache or home.cache / "uv")],
+        cwd=cwd,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+
+
+def uv_environment(home: Home, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables for uv: the caller's, without those that would lead it or a build astray, and with the index.
+
+    The index is that of `[pypi] index` in the configuration, else what `UV_*` variables say, else what pip's
+    variables and configuration files say, else uv's own.
+    """
+    kept = {
+        name: value for name, value in environ.items() if not name.startswith(_FOREIGN) or name.startswith(_UV_PLACES)
+    }
+    kept |= {"PYTHONNOUSERSITE": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "UV_LINK_MODE": "copy"}
+    # One date for everything built here, so that the same source is the same wheel.
+    kept["SOURCE_DATE_EPOCH"] = "315532800"
+    return kept | _places(read_settings(home), environ)
+
+
+def uv_message(stderr: str) -> str:
+    """What uv says of a failure, without credentials."""
+    lines = [line for line in without_credentials(stderr).strip().splitlines() if not line.startswith("warning:")]
+    return "\n".join(lines).removeprefix("error: ")
+
+
+def _places(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    pip = _pip_settings(environ)
+    places: dict[str, str] = {}
+    if settings.pypi_index:
+        places["UV_DEFAULT_INDEX"] = settings.pypi_index
+        places["UV_INDEX"] = " ".join(settings.pypi_extra_indexes)
+    elif not any(name in environ for name in ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")):
+        if "index-url" in pip:
+            places["UV_DEFAULT_INDEX"] = pip["index-url"]
+        places["UV_INDEX"] = " ".join([*settings.pypi_extra_indexes, *pip.get("extra-index-url", "").split()])
+        if "extra-index-url" in pip and "UV_INDEX_STRATEGY" not in environ:
+            # What pip does with indexes that were set for pip.
+            places["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    if "find-links" in pip and "UV_FIND_LINKS" not in environ:
+        places["UV_FIND_LINKS"] = ",".join(pip["find-links"].split())
+    if pip.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+        places["UV_NO_INDEX"] = "1"
+    if "trusted-host" in pip and "UV_INSECURE_HOST" not in environ:
+        places["UV_INSECURE_HOST"] = " ".join(pip["trusted-host"].split())
+    if "cert" in pip and "SSL_CERT_FILE" not in environ:
+        places["SSL_CERT_FILE"] = pip["cert"]
+    return {name: value for name, value in places.items() if value}
+
+
+def _pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """pip's settings as pip reads them: site, user, `PIP_CONFIG_FILE`, then `PIP_*` variables.
+
+    https://pip.pypa.io/en/stable/topics/configuration/
+    """
+    from configparser import ConfigParser, Error
+
+    named = environ.get("PIP_CONFIG_FILE")
+    found: dict[str, str] = {}
+    if named != os.devnull:
+        user = Path(environ.get("HOME") or "/")
+        xdg = Path(environ.get("XDG_CONFIG_HOME") or user / ".config")
+        files: list[str | Path] = [
+            *_PIP_FILES,
+            user / ".pip/pip.conf",
+            xdg / "pip/pip.conf",
+            *([named] if named else []),
+        ]
+        parser = ConfigParser(interpolation=None)
+        try:
+            parser.read(files, encoding="utf-8")
+        except (Error, UnicodeDecodeError, OSError):
+            # pip's own file, not ours: what is wrong with it pip will say.
+            parser = ConfigParser(interpolation=None)
+        for section in ("global", "install"):
+            found |= dict(parser[section]) if parser.has_section(section) else {}
+    variables = {k[4:].lower().replace("_", "-"): v for k, v in environ.items() if k.startswith("PIP_")}
+    return found | variables

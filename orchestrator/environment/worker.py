@@ -1,0 +1,170 @@
+"""The worker process: one job in, one result file out.
+
+rattler runs in a process of its own: about half of all interpreter exits after its calls crash, and its threads do
+not survive a fork. So the exit status of this process means nothing; the result is a file that is written complete
+or not at all. `python -m orchestrator.environment.worker JOB.json RESULT.json` runs one job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from orchestrator.errors import OrchError
+from orchestrator.paths import Home
+from orchestrator.report import Report, silent
+
+JOBS = {
+    "host": "orchestrator.environment.host",
+    "lock": "orchestrator.environment.locking",
+    "install": "orchestrator.environment.install",
+}
+"""The module of each kind of job; its function `work(job, *, home, report)` does it and returns a JSON object."""
+
+
+def run_job(kind: str, job: Mapping[str, Any], *, home: Home, report: Report = silent) -> dict[str, Any]:
+    """Run one job of `kind` in a worker process and return its result; `job` is a JSON object.
+
+    Progress is passed on to `report`. Whatever ends this call ends the worker and what it started; if this process
+    dies, the worker ends too. Raises OrchError with the worker's message.
+    """
+    folder = home.cache / "jobs"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as name:
+        question, answer, errors = (Path(name) / part for part in ("job.json", "result.json", "stderr"))
+        places = {key: str(value) for key, value in asdict(home).items()}
+        question.write_text(json.dumps({"kind": kind, "home": places, "job": dict(job)}), "utf-8")
+        with errors.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "orchestrator.environment.worker", str(question), str(answer)],
+                # Held open and never written: its end tells the worker that this process is gone, also after kill -9.
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=_worker_environment(),
+                start_new_session=True,
+            )
+        try:
+            _pass_on(process, report)
+            process.wait()
+        finally:
+            _end(process)
+        return _result(answer, errors, process.returncode)
+
+
+def _worker_environment() -> dict[str, str]:
+    root = Path(__file__).resolve().parents[2]
+    environ = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    if root.name not in ("site-packages", "dist-packages"):
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    return environ
+
+
+def _pass_on(process: subprocess.Popen[bytes], report: Report) -> None:
+    assert process.stdout is not None  # noqa: S101 - it is a pipe, for the type checker
+    for line in process.stdout:
+        try:
+            event = json.loads(line)
+            phase, text, done, total = event["phase"], event["text"], event.get("done"), event.get("total")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        report(phase, text, done=done, total=total)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    # The whole group: uv, git and build backends that the worker started.
+    if process.poll() is None:
+        _kill_group(process.pid)
+        process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _result(answer: Path, errors: Path, returncode: int) -> dict[str, Any]:
+    log = errors.read_text("utf-8", "replace")
+    if os.environ.get("ORCH_LOG") == "debug" and log:
+        sys.stderr.write(log)
+    try:
+        value = json.loads(answer.read_bytes())
+    except FileNotFoundError:
+        how = f"by signal {-returncode}" if returncode < 0 else f"with exit code {returncode}"
+        last = log.strip().splitlines()[-1:] or ["it said nothing"]
+        raise OrchError(f"the environment worker ended {how} before it had a result: {last[0]}") from None
+    if "error" in value:
+        raise OrchError(value["error"])
+    result: dict[str, Any] = value["result"]
+    return result
+
+
+# --- inside the worker ------------------------------------------------------------------------------------------
+
+
+def main(question: str, answer: str) -> NoReturn:
+    """Run the job in the file `question`, write its result to `answer`, and end without Python's own exit."""
+    progress = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # Whatever a library prints must not be taken for progress.
+    os.dup2(2, 1)
+    _end_with_parent()
+
+    def say(phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
+        progress.write(json.dumps({"phase": phase, "text": text, "done": done, "total": total}) + "\n")
+        progress.flush()
+
+    try:
+        value: dict[str, Any] = {"result": _work(json.loads(Path(question).read_bytes()), say)}
+    except OrchError as error:
+        value = {"error": str(error)}
+    except BaseException as error:
+        import traceback
+
+        traceback.print_exc()
+        value = {"error": f"the environment worker failed: {type(error).__name__}: {error}"}
+    _write_result(Path(answer), value)
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _work(question: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    from importlib import import_module
+
+    home = Home(**{key: Path(value) for key, value in question["home"].items()})
+    module = import_module(JOBS[question["kind"]])
+    result: dict[str, Any] = module.work(question["job"], home=home, report=report)
+    return result
+
+
+def _end_with_parent() -> None:
+    import threading
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        _kill_group(os.getpgid(0))
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _write_result(answer: Path, value: Mapping[str, Any]) -> None:
+    aside = answer.with_suffix(".part")
+    aside.write_text(json.dumps(value), "utf-8")
+    aside.rename(answer)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

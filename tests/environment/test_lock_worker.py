@@ -1,0 +1,117 @@
+"""The worker process: its result is a file, its end means nothing, and it does not outlive who started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import CONDA_FORGE
+
+from orchestrator.environment.host import virtual_packages
+from orchestrator.environment.worker import run_job
+from orchestrator.errors import OrchError
+from orchestrator.paths import Home, open_home
+
+STUCK = f'[mirrors]\n"{CONDA_FORGE}" = ["http://127.0.0.1:9"]\n'
+JOB = {
+    "kind": "conda",
+    "path": "environment.yml",
+    "files": {"environment.yml": "ZGVwZW5kZW5jaWVzOiBbcHl0aG9uXQo="},
+    "platform": "linux-64",
+    "virtual_packages": [],
+    "checkout": None,
+}
+SCRIPT = f"""
+from orchestrator.environment.worker import run_job
+from orchestrator.paths import open_home
+run_job("lock", {JOB!r}, home=open_home())
+"""
+
+
+@pytest.fixture
+def home(orch_home: Path) -> Home:
+    return open_home()
+
+
+def test_virtual_packages_are_found_once_and_follow_overrides(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = virtual_packages(home)
+    kept = next((home.cache / "virtual-packages").iterdir())
+    kept.write_text('["__kept=1=0"]')
+    monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "12.4")
+
+    assert any(text.startswith("__") for text in found)
+    assert "__cuda=12.4=0" in virtual_packages(home)
+    monkeypatch.delenv("CONDA_OVERRIDE_CUDA")
+    assert virtual_packages(home) == ("__kept=1=0",)
+
+
+def test_a_folder_with_modules_of_the_same_names_does_not_lead_the_worker_astray(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("yaml", "rattler", "json", "orchestrator"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('astray')\n")
+    monkeypatch.chdir(tmp_path)
+
+    assert run_job("host", {}, home=home)["virtual_packages"]
+
+
+def test_an_unforeseen_failure_is_told_without_a_traceback(home: Home) -> None:
+    with pytest.raises(OrchError, match=r"the environment worker failed: KeyError") as caught:
+        run_job("lock", {}, home=home)
+
+    assert "Traceback" not in str(caught.value)
+
+
+def test_progress_reaches_the_caller(home: Home) -> None:
+    said: list[tuple[str, str]] = []
+
+    def report(phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
+        said.append((phase, text))
+
+    run_job("lock", JOB, home=home, report=report)
+    assert said == [("environment", "solving environment.yml")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_worker_ends_with_who_started_it(home: Home, number: signal.Signals) -> None:
+    # A mirror that refuses keeps the worker busy with its retries.
+    home.config.write_text(STUCK)
+    parent = subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=subprocess.DEVNULL)
+    worker = started_by(parent.pid)
+    os.kill(parent.pid, number)
+    parent.wait(10)
+
+    gone, alive = psutil.wait_procs([worker], timeout=5)
+    assert not alive
+    assert not list(home.locks.glob("*/conda-lock.yml"))
+
+
+def test_a_worker_that_is_killed_is_told(home: Home) -> None:
+    home.config.write_text(STUCK)
+    script = SCRIPT.replace(
+        "run_job(",
+        "import threading, time, os, signal, psutil\ndef kill():\n"
+        "    while not psutil.Process().children(): time.sleep(0.01)\n"
+        "    psutil.Process().children()[0].kill()\n"
+        "threading.Thread(target=kill).start()\nrun_job(",
+        1,
+    ).replace("import run_job", "import run_job  # noqa", 1)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert "the environment worker ended by signal 9 before it had a result" in done.stderr
+    assert not list((home.cache / "jobs").iterdir())
+
+
+def started_by(pid: int) -> psutil.Process:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if children := psutil.Process(pid).children():
+            return children[0]
+        time.sleep(0.01)
+    raise AssertionError("no worker was started")
