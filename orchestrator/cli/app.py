@@ -1,0 +1,192 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator import __version__
+
+app = typer.Typer(
+    name="orch",
+    help="Repeatable runs: a git commit, a locked conda environment, and a ledger of what came of them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+ledger_commands = typer.Typer(help="The SQLite index over all runs.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(ledger_commands, name="ledger")
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run: the beginning of its id, its name, or `latest`.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"orch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def orch(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print orch's version.")
+    ] = False,
+) -> None:
+    """Repeatable runs: a git commit, a locked conda environment, and a ledger of what came of them."""
+
+
+@app.command()
+def run(
+    repository: Annotated[
+        str,
+        typer.Argument(
+            metavar="REPO",
+            help="A git URL, a local path or a .zip, each with an optional #subdirectory.",
+            show_default=False,
+        ),
+    ],
+    version: Annotated[
+        str | None, typer.Option("--version", "-v", metavar="REV", help="Branch, tag or commit, full or short.")
+    ] = None,
+    entry_point: Annotated[
+        str, typer.Option("--entry-point", "-e", metavar="NAME", help="An entry point, or a .py, .sh or .R file.")
+    ] = "main",
+    parameter: Annotated[
+        list[str] | None, typer.Option("--param", "-P", metavar="NAME=VALUE", help="A parameter; repeatable.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="PATH[=DEST]", help="Data that is not in git; placed at inputs/NAME, or at DEST."
+        ),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="NAME[=VALUE]", help="A variable for the program, or your own passed on."),
+    ] = None,
+    experiment_name: Annotated[str | None, typer.Option("--experiment-name", metavar="NAME")] = None,
+    experiment_id: Annotated[str | None, typer.Option("--experiment-id", metavar="ID")] = None,
+    run_name: Annotated[str | None, typer.Option("--run-name", metavar="NAME", help="A name for the run.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Copy the outputs to DIR at the end.")
+    ] = None,
+    cached: Annotated[
+        bool, typer.Option("--cached", help="Answer with the finished run of the same spec, if there is one.")
+    ] = False,
+    relock: Annotated[bool, typer.Option("--relock", help="Solve the environment again.")] = False,
+    store_inputs: Annotated[bool, typer.Option("--store-inputs", help="Keep the bytes of the inputs too.")] = False,
+    keep_work: Annotated[bool, typer.Option("--keep-work", help="Keep the work directory.")] = False,
+    stdin: Annotated[Path | None, typer.Option("--stdin", metavar="FILE", help="The program's standard input.")] = None,
+    grace: Annotated[
+        float, typer.Option("--grace", metavar="SECONDS", min=0, help="From a stop request to the kill.")
+    ] = 10.0,
+    tty: Annotated[bool, typer.Option("--tty/--no-tty", help="Give the program a terminal when there is one.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what the program prints.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON at the end.")] = False,
+    storage_dir: Annotated[
+        Path | None, typer.Option("--storage-dir", metavar="DIR", help="Where remote `path` parameters are kept.")
+    ] = None,
+    env_manager: Annotated[str | None, typer.Option("--env-manager", hidden=True)] = None,
+    backend: Annotated[str | None, typer.Option("--backend", "-b", hidden=True)] = None,
+    backend_config: Annotated[str | None, typer.Option("--backend-config", "-c", hidden=True)] = None,
+    docker_args: Annotated[list[str] | None, typer.Option("--docker-args", "-A", hidden=True)] = None,
+    build_image: Annotated[bool, typer.Option("--build-image", hidden=True)] = False,
+    run_id: Annotated[str | None, typer.Option("--run-id", hidden=True)] = None,
+) -> None:
+    """Check out a commit, make its locked environment, run an entry point, and record it all."""
+    from orchestrator.cli import run as command
+
+    command.refuse_foreign(backend, backend_config, docker_args, build_image, run_id, env_manager)
+    raise typer.Exit(
+        command.run(
+            command.Asked(
+                repository=repository,
+                revision=version,
+                entry_point=entry_point,
+                parameters=tuple(parameter or ()),
+                inputs=tuple(data or ()),
+                variables=tuple(env or ()),
+                experiment_name=experiment_name,
+                experiment_id=experiment_id,
+                run_name=run_name,
+                output=output,
+                cached=cached,
+                relock=relock,
+                store_inputs=store_inputs,
+                keep_work=keep_work,
+                stdin=stdin,
+                grace=grace,
+                tty=tty,
+                quiet=quiet,
+                as_json=as_json,
+                storage=storage_dir,
+            )
+        )
+    )
+
+
+@app.command("list")
+def list_runs(
+    experiment_name: Annotated[str | None, typer.Option("--experiment-name", metavar="NAME")] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", metavar="STATUS", help="finished, failed, running, ...")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many, newest first.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """The runs, newest first."""
+    from orchestrator.cli import runs
+
+    runs.list_runs(experiment_name, status, limit, as_json=as_json)
+
+
+@app.command()
+def show(run: Run = "latest", as_json: Json = False) -> None:
+    """One run: what decided it, and what came of it."""
+    from orchestrator.cli import runs
+
+    runs.show(run, as_json=as_json)
+
+
+@app.command()
+def logs(run: Run = "latest") -> None:
+    """What a run printed: its output to stdout, its errors to stderr."""
+    from orchestrator.cli import runs
+
+    runs.logs(run)
+
+
+@app.command()
+def get(
+    run: Run,
+    patterns: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATTERN]...", help="Outputs to bring, as `*.csv`; default all.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where to put them.")] = Path(),
+) -> None:
+    """Bring outputs of a run back from the store."""
+    from orchestrator.cli import runs
+
+    runs.get(run, patterns or [], output)
+
+
+@app.command()
+def rm(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs to remove.")],
+) -> None:
+    """Remove runs: their records, logs, and the outputs that no other run has."""
+    from orchestrator.cli import runs as commands
+
+    commands.remove(runs)
+
+
+@ledger_commands.command()
+def rebuild() -> None:
+    """Make the ledger again from the run directories."""
+    from orchestrator.cli import runs
+
+    runs.rebuild()

@@ -1,0 +1,170 @@
+"""`orch run`: from the options to a supervised run, and a view of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.cli.viewer import Seen, Wishes, watch, window_size
+from orchestrator.errors import OrchError, UsageError
+from orchestrator.execute.launch import Launched, launch
+from orchestrator.execute.rundir import create_run_directory
+from orchestrator.model import new_run_id
+from orchestrator.paths import Home, open_home
+from orchestrator.resolve import RunRequest
+from orchestrator.run import RunOptions
+from orchestrator.run import run as run_supervised
+from orchestrator.variables import user_variables
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options of `orch run`, as typed."""
+
+    repository: str
+    revision: str | None
+    entry_point: str
+    parameters: tuple[str, ...]
+    inputs: tuple[str, ...]
+    variables: tuple[str, ...]
+    experiment_name: str | None
+    experiment_id: str | None
+    run_name: str | None
+    output: Path | None
+    cached: bool
+    relock: bool
+    store_inputs: bool
+    keep_work: bool
+    stdin: Path | None
+    grace: float
+    tty: bool
+    quiet: bool
+    as_json: bool
+    storage: Path | None
+
+
+def refuse_foreign(
+    backend: str | None,
+    backend_config: str | None,
+    docker_args: Sequence[str] | None,
+    build_image: bool,
+    run_id: str | None,
+    env_manager: str | None,
+) -> None:
+    """Take those of MLflow's options that mean something here, with a word on what; refuse the others with one."""
+    if backend not in (None, "local"):
+        raise UsageError(f"--backend {backend}: orch runs on this machine only; leave the option out.")
+    if backend_config is not None:
+        raise UsageError("--backend-config belongs to MLflow's remote backends, which orch does not have.")
+    if docker_args or build_image:
+        raise UsageError("--docker-args and --build-image belong to docker projects, which orch does not run.")
+    if run_id is not None:
+        raise UsageError("--run-id continues a run of an MLflow server; orch gives every run an id of its own.")
+    if env_manager not in (None, "conda", "virtualenv", "uv", "local"):
+        raise UsageError(f"--env-manager takes conda, virtualenv, uv or local, not {env_manager}.")
+    if env_manager is not None:
+        print(
+            f"orch: --env-manager {env_manager} changes nothing: the environment is always orch's own, "
+            "locked and made from the project's file.",
+            file=sys.stderr,
+        )
+
+
+def run(asked: Asked) -> int:
+    """Start the run, show it, bring its outputs. Returns the exit code."""
+    home = open_home()
+    request, options = _request(asked), _options(asked, home)
+    directory = create_run_directory(home, new_run_id())
+    terminal = asked.tty and not asked.as_json and asked.stdin is None and sys.stdin.isatty() and sys.stdout.isatty()
+    launched = launch(
+        directory,
+        lambda attachment: run_supervised(request, options, attachment, home=home),
+        window=window_size() if terminal else None,
+    )
+    seen = watch(launched, Wishes(quiet=asked.quiet, as_json=asked.as_json, terminal=terminal))
+    if seen.exit_code is None:
+        return _supervisor_is_gone(launched, home)
+    run_id = seen.cached or (directory.run_id if seen.ended else None)
+    if run_id is not None:
+        _finish(asked, run_id, seen, home)
+    return seen.exit_code
+
+
+def _request(asked: Asked) -> RunRequest:
+    from orchestrator.project import parse_parameter_options
+
+    return RunRequest(
+        repository=asked.repository,
+        revision=asked.revision,
+        entry_point=asked.entry_point,
+        parameters=parse_parameter_options(asked.parameters),
+        inputs=asked.inputs,
+        variables=user_variables(asked.variables, os.environ),
+        relock=asked.relock,
+        storage=asked.storage,
+    )
+
+
+def _options(asked: Asked, home: Home) -> RunOptions:
+    if asked.stdin is not None and not asked.stdin.is_file():
+        raise UsageError(f"--stdin {asked.stdin}: there is no such file.")
+    return RunOptions(
+        name=asked.run_name,
+        experiment=_experiment(asked, home),
+        cached=asked.cached,
+        store_inputs=asked.store_inputs,
+        keep_work=asked.keep_work,
+        grace=asked.grace,
+        stdin=asked.stdin and asked.stdin.absolute(),
+    )
+
+
+def _experiment(asked: Asked, home: Home) -> str:
+    if asked.experiment_name is not None and asked.experiment_id is not None:
+        raise UsageError("--experiment-name and --experiment-id exclude each other.")
+    name = asked.experiment_name
+    wanted = asked.experiment_id
+    if name is None and wanted is None:
+        name, wanted = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if name is not None or wanted is None:
+        return name or "Default"
+    from orchestrator import ledger
+
+    connection = ledger.connect(home)
+    try:
+        found = ledger.experiment_name(connection, wanted)
+    finally:
+        connection.close()
+    if found is None:
+        raise UsageError(f"--experiment-id {wanted}: there is no such experiment.")
+    return found
+
+
+def _finish(asked: Asked, run_id: str, seen: Seen, home: Home) -> None:
+    from orchestrator.cli import runs
+
+    if seen.cached and not asked.quiet:
+        print(f"  cached       run {run_id} has the same spec; nothing was run", file=sys.stderr)
+    if asked.output is not None:
+        runs.bring(home, run_id, [], asked.output)
+    if asked.as_json:
+        runs.print_record(home, run_id)
+
+
+def _supervisor_is_gone(launched: Launched, home: Home) -> int:
+    """Say what is left of a run whose supervisor was killed."""
+    from orchestrator import ledger
+    from orchestrator.sweep import sweep
+
+    connection = ledger.connect(home)
+    try:
+        sweep(home, connection)
+        record = ledger.read_run(home, launched.directory.run_id)
+    finally:
+        connection.close()
+    if record is None:
+        raise OrchError("the run's supervisor was killed before the program was started; nothing was recorded.")
+    raise OrchError(f"the supervisor of run {record.run_id} was killed; the run is {record.status}.")

@@ -1,0 +1,221 @@
+"""The commands that look at runs: list, show, logs, get, rm."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from orchestrator import environment, ledger, store
+from orchestrator.canonical import local_path
+from orchestrator.cli import text
+from orchestrator.errors import OrchError
+from orchestrator.execute.rundir import RunDirectory
+from orchestrator.paths import Home, open_home, stays_below
+from orchestrator.sweep import sweep
+
+
+def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json: bool) -> None:
+    """`orch list`."""
+    with _ledger() as (_, connection):
+        rows = ledger.find_runs(connection, limit=limit, experiment=experiment, status=status)
+        if as_json:
+            print(json.dumps([ledger.load_run(connection, row.run_id) for row in rows], indent=2))
+            return
+        if not rows:
+            print("no runs yet: orch run REPO makes the first." if not (experiment or status) else "no such runs.")
+            return
+        shown = [ledger.load_run(connection, row.run_id) for row in rows]
+        ids = [ledger.short_id(connection, row.run_id) for row in rows]
+    table = [[short, *_list_row(run)] for short, run in zip(ids, shown, strict=True)]
+    text.print_table(["RUN", "STATUS", "STARTED", "TOOK", "SOURCE", "ENTRY", "PARAMETERS", "METRICS"], table)
+
+
+def show(wanted: str, *, as_json: bool) -> None:
+    """`orch show`."""
+    with _ledger() as (home, connection):
+        run_id = ledger.resolve_run(connection, wanted)
+        run = ledger.load_run(connection, run_id)
+        if as_json:
+            print(json.dumps(run, indent=2))
+            return
+        ref = run["spec"]["environment"]
+        packages = ledger.package_count(connection, ref["lock_id"], ref["platform"])
+    for label, value in _facts(run, packages):
+        print(f"{label:<13}{value}")
+    _print_section("parameters", [[name, value] for name, value in run["params"].items()])
+    _print_section("metrics", [[name, text.number(value)] for name, value in run["metrics"].items()])
+    _print_section("tags", [[name, value] for name, value in run["tags"].items()])
+    _print_section("inputs", [[i["path"], text.size(i["size"]), i["sha256"][:16]] for i in run["spec"]["inputs"]])
+    _print_section("outputs", [[o["path"], text.size(o["size"]), o["sha256"][:16]] for o in run["outputs"]])
+    for note in run["notes"]:
+        print(f"note: {note}")
+    logs = RunDirectory(home.run(run_id))
+    if logs.stdout.exists():
+        print(f"\nwhat it printed: orch logs {wanted}")
+
+
+def logs(wanted: str) -> None:
+    """`orch logs`: the bytes as the program wrote them."""
+    with _ledger() as (home, connection):
+        directory = RunDirectory(home.run(ledger.resolve_run(connection, wanted)))
+    for path, stream in ((directory.stdout, sys.stdout), (directory.stderr, sys.stderr)):
+        if path.exists():
+            with path.open("rb") as log:
+                shutil.copyfileobj(log, stream.buffer)
+            stream.flush()
+
+
+def get(wanted: str, patterns: Sequence[str], output: Path) -> None:
+    """`orch get`."""
+    with _ledger() as (home, connection):
+        run_id = ledger.resolve_run(connection, wanted)
+    count = bring(home, run_id, patterns, output)
+    print(f"{text.plural(count, 'output')} in {output}", file=sys.stderr)
+
+
+def bring(home: Home, run_id: str, patterns: Sequence[str], output: Path) -> int:
+    """Copy a run's outputs that match any of `patterns` (all when there are none) below `output`; how many.
+
+    A file that stands there already with other bytes is not overwritten: OrchError names it before anything is
+    written. Links come last, so that no file is ever written through one.
+    """
+    record = ledger.read_run(home, run_id)
+    if record is None:
+        raise OrchError(f"run {run_id} has no directory any more.")
+    chosen = [o for o in record.outputs if not patterns or any(_matches(o.path, p) for p in patterns)]
+    if not chosen and patterns:
+        there = ", ".join(o.path for o in record.outputs[:5]) or "none"
+        raise OrchError(f"run {run_id} has no output that matches {' or '.join(patterns)}; it has: {there}.")
+    targets = [(item, _target(output, local_path(item.path))) for item in chosen]
+    for item, target in targets:
+        if os.path.lexists(target) and not _is_same(target, item.sha256, item.link):
+            raise OrchError(f"{target} is there already and differs; move it away, or choose another folder with -o.")
+    for item, target in sorted(targets, key=lambda pair: pair[0].link is not None):
+        if os.path.lexists(target):
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if item.link is not None:
+            target.symlink_to(local_path(item.link))
+        else:
+            store.copy_out(home, item.sha256, target, item.mode)
+    return len(targets)
+
+
+def remove(wanted: Sequence[str]) -> None:
+    """`orch rm`."""
+    from orchestrator.remove import remove_run
+
+    with _ledger() as (home, connection):
+        run_ids = [ledger.resolve_run(connection, item) for item in wanted]
+        for run_id in dict.fromkeys(run_ids):
+            freed = remove_run(home, connection, run_id)
+            print(f"removed run {run_id}, {text.size(freed)} freed")
+
+
+def rebuild() -> None:
+    """`orch ledger rebuild`."""
+    from orchestrator.report import silent
+
+    home = open_home()
+    count = ledger.rebuild(home, report=silent, packages=lambda lock_id: environment.locked_packages(home, lock_id))
+    print(f"{home.ledger}: {text.plural(count, 'run')}")
+
+
+def print_record(home: Home, run_id: str) -> None:
+    """The public JSON of a run."""
+    connection = ledger.connect(home)
+    try:
+        print(json.dumps(ledger.load_run(connection, run_id), indent=2))
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _ledger() -> Iterator[tuple[Home, sqlite3.Connection]]:
+    home = open_home()
+    connection = ledger.connect(home)
+    try:
+        sweep(home, connection)
+        yield home, connection
+    finally:
+        connection.close()
+
+
+def _list_row(run: dict[str, Any]) -> list[str]:
+    source = run["spec"]["source"]
+    name = source["url"].rstrip("/").rpartition("/")[2].removesuffix(".git")
+    took = text.duration(run["usage"]["wall_seconds"]) if run["ended_at"] and run["exit_code"] is not None else ""
+    status = run["status"] + (f" ({run['exit_code']})" if run["status"] == "failed" else "")
+    return [
+        status,
+        text.age(run["started_at"]),
+        took,
+        f"{name}@{source['commit'][:7]}{'*' if source['dirty'] else ''}",
+        run["spec"]["entry_point"],
+        " ".join(f"{k}={v}" for k, v in run["params"].items()),
+        " ".join(f"{k}={text.number(v)}" for k, v in run["metrics"].items()),
+    ]
+
+
+def _facts(run: dict[str, Any], packages: int | None) -> Iterator[tuple[str, str]]:
+    spec, source, ref = run["spec"], run["spec"]["source"], run["spec"]["environment"]
+    yield "run", run["run_id"] + (f"  {run['name']}" if run["name"] else "")
+    status = run["status"]
+    if run["exit_code"]:
+        status += f", exit code {run['exit_code']}"
+    yield "status", status + (f", {run['reason']}" if run["reason"] else "")
+    yield "started", run["started_at"]
+    if run["exit_code"] is not None:
+        usage = run["usage"]
+        yield (
+            "took",
+            f"{text.duration(usage['wall_seconds'])}, {text.duration(usage['cpu_seconds'])} of CPU, "
+            f"{text.size(usage['peak_memory'])} peak",
+        )
+    yield "source", source["url"] + (f"#{source['subdir']}" if source["subdir"] else "")
+    named = (
+        " (work tree, not committed)" if source["dirty"] else f" ({source['revision']})" if source["revision"] else ""
+    )
+    yield "commit", source["commit"] + named
+    yield "command", f"{spec['entry_point']}: {spec['command']}"
+    count = text.plural(packages or 0, "package")
+    yield "environment", f"{ref['lock_id'][:16]}, {ref['platform']}, {count}"
+    yield "experiment", run["experiment"]
+    yield "host", f"{run['host'].get('hostname', '?')}, {run['host'].get('cpu', '?')}"
+    yield "spec id", run["spec_id"]
+
+
+def _print_section(title: str, rows: Sequence[Sequence[str]]) -> None:
+    if not rows:
+        return
+    print(f"\n{title}")
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """A pattern without a slash is matched against the file's name too, and a folder brings all below it."""
+    name = PurePosixPath(path).name
+    folder = pattern.rstrip("/")
+    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(name, pattern) or path.startswith(f"{folder}/")
+
+
+def _target(output: Path, path: str) -> Path:
+    if not stays_below(path):
+        raise OrchError(f"the record names an output {path!r} that would leave the folder; it is not brought.")
+    return output / path
+
+
+def _is_same(target: Path, sha256: str, link: str | None) -> bool:
+    if link is not None:
+        return target.is_symlink() and os.fspath(target.readlink()) == local_path(link)
+    return target.is_file() and not target.is_symlink() and store.hash_file(target)[0] == sha256

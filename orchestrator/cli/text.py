@@ -1,0 +1,65 @@
+"""Times, sizes and tables as people read them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+
+def duration(seconds: float) -> str:
+    """A length of time: 0.31 s, 3.2 s, 41 s, 2 min 5 s, 3 h 7 min."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def size(count: int) -> str:
+    """A number of bytes: 812 B, 3.2 KiB, 412 MiB."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 output`, `2 outputs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def age(text: str) -> str:
+    """How long ago an RFC 3339 time was: 3 s ago, 5 min ago, 2 h ago, 12 d ago, else the day."""
+    then = datetime.fromisoformat(text)
+    seconds = (datetime.now(UTC) - then).total_seconds()
+    for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"), (30 * 86400, 86400, "d")):
+        if seconds < limit:
+            return f"{max(seconds, 0) / unit:.0f} {name} ago"
+    return then.strftime("%Y-%m-%d")
+
+
+def number(value: float | str) -> str:
+    """A metric's value: six significant digits."""
+    return value if isinstance(value, str) else f"{value:.6g}"
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns under their headers; on a terminal the last one is cut to the width, in a pipe nothing is."""
+    widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
+    terminal = sys.stdout.isatty()
+    columns = shutil.get_terminal_size().columns
+    for index, row in enumerate([headers, *rows]):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        if terminal and len(line) > columns:
+            line = line[: columns - 1] + "…"
+        print(f"\x1b[2m{line}\x1b[0m" if terminal and index == 0 else line)

@@ -1,0 +1,102 @@
+"""The fork: one supervisor per run, in a session of its own, that outlives the terminal. POSIX only."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO, NoReturn
+
+from orchestrator.errors import OrchError
+from orchestrator.execute.execute import Attachment, _identity_json
+from orchestrator.execute.identity import identify
+from orchestrator.execute.rundir import ProgressWriter, RunDirectory
+from orchestrator.execute.supervisor import Interrupted, listen_for_signals
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A run that has a supervisor: its directory, the supervisor's pid, the socket to it, and its open progress file.
+
+    The file stays readable when the supervisor removes the directory of a run that never began.
+    """
+
+    directory: RunDirectory
+    pid: int
+    channel: socket.socket
+    progress: BinaryIO
+
+
+def launch(
+    directory: RunDirectory, job: Callable[[Attachment], int], *, window: tuple[int, int] | None = None
+) -> Launched:
+    """Fork a supervisor that does `job` and writes its exit code as the last line of the run's progress.
+
+    Call it before anything heavy is imported: what this process holds, the supervisor holds for the whole run.
+    """
+    progress = directory.progress.open("rb")
+    here, there = socket.socketpair()
+    # Until the supervisor has its own answer to signals, none may end it unrecorded.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    pid = os.fork()
+    if pid == 0:
+        here.close()
+        _supervisor(directory, job, there, window)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    there.close()
+    return Launched(directory, pid, here, progress)
+
+
+def _supervisor(
+    directory: RunDirectory,
+    job: Callable[[Attachment], int],
+    viewer: socket.socket,
+    window: tuple[int, int] | None,
+) -> NoReturn:
+    code = OrchError.exit_code
+    viewer.setblocking(False)
+    progress = ProgressWriter(directory, viewer.fileno())
+    try:
+        progress.write({"begun": os.getpid()})
+        os.setsid()
+        _leave_terminal(directory)
+        me = identify(os.getpid())
+        directory.supervisor.write_text(json.dumps(me and _identity_json(me)), "utf-8")
+        stop = listen_for_signals()
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+            code = job(Attachment(directory, progress, stop, viewer, window))
+        except OrchError as error:
+            code = error.exit_code
+            progress.write({"error": str(error)})
+        except Interrupted as interrupted:
+            code = 128 + interrupted.number
+            progress.write({"error": "stopped before the program was started; nothing was recorded."})
+        except BaseException as error:  # the supervisor's last word: without it the viewer would know nothing
+            progress.write(
+                {"error": f"an error inside orch: {type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+            )
+    finally:
+        progress.write({"end": code})
+        if not directory.journal.exists():
+            shutil.rmtree(directory.path, ignore_errors=True)
+        os._exit(0)
+
+
+def _leave_terminal(directory: RunDirectory) -> None:
+    """Nothing of orch's own may write to, or read from, a terminal that can go away."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    log = os.open(directory.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    os.dup2(log, 2)
+    os.close(nothing)
+    os.close(log)

@@ -1,0 +1,123 @@
+"""Outputs: what the run created or changed in its work directory, hashed and moved into the store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import store
+from orchestrator.canonical import portable_path
+from orchestrator.errors import OrchError
+from orchestrator.model import Output
+from orchestrator.paths import Home
+
+CACHES = frozenset({"__pycache__", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
+"""Directories that a program leaves for its own next start; nobody asks for them again."""
+
+Inventory = dict[str, tuple[int, ...]]
+"""Path below the checkout -> what stat said of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkDirectory:
+    """The directories of one run: a fresh checkout, the project in it, and where artifacts are put."""
+
+    root: Path
+    subdir: str
+
+    @property
+    def checkout(self) -> Path:
+        """The commit's files; no .git."""
+        return self.root / "checkout"
+
+    @property
+    def project(self) -> Path:
+        """Where the program starts."""
+        return self.checkout / self.subdir
+
+    @property
+    def artifacts(self) -> Path:
+        """`$ORCH_ARTIFACTS`."""
+        return self.root / "artifacts"
+
+
+def take_inventory(checkout: Path) -> Inventory:
+    """What is there before the program starts."""
+    return {path: _signature(info) for path, _, info in _files(checkout)}
+
+
+def collect_outputs(
+    work: WorkDirectory, before: Inventory, *, home: Home, keep: bool
+) -> tuple[list[Output], list[str]]:
+    """The outputs, in the store when this returns, and sentences on what could not be one.
+
+    Files are moved out of the work directory, or copied with `keep`. Raises OrchError when the store does not take
+    them.
+    """
+    found: list[tuple[str, Path, os.stat_result]] = []
+    notes: list[str] = []
+    for path, place, info in _files(work.checkout):
+        if before.get(path) != _signature(info):
+            found.append((_output_path(path, work.subdir), place, info))
+    found += [(f"artifacts/{path}", place, info) for path, place, info in _files(work.artifacts)]
+    taken: dict[str, tuple[Path, os.stat_result]] = {}
+    for path, place, info in found:
+        # A project may have a folder `artifacts` of its own: the logged artifact keeps the name.
+        if path in taken:
+            taken[f"checkout/{path}"] = taken.pop(path)
+        if stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode):
+            taken[path] = place, info
+        else:
+            notes.append(f"{path} is neither a file nor a link, so it is no output.")
+    # Hashing releases the interpreter's lock, so threads use all cores.
+    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+        outputs = list(threads.map(lambda path: _keep(path, *taken[path], home, keep), sorted(taken)))
+    return outputs, notes
+
+
+def _output_path(path: str, subdir: str) -> str:
+    if not subdir:
+        return path
+    return path[len(subdir) + 1 :] if path.startswith(f"{subdir}/") else f"checkout/{path}"
+
+
+def _keep(path: str, place: Path, info: os.stat_result, home: Home, keep: bool) -> Output:
+    if stat.S_ISLNK(info.st_mode):
+        target = os.fsencode(place.readlink())
+        link = portable_path(os.fsdecode(target))
+        return Output(portable_path(path), hashlib.sha256(target).hexdigest(), len(target), 0o777, link)
+    mode = stat.S_IMODE(info.st_mode)
+    if not mode & stat.S_IRUSR:
+        place.chmod(mode | stat.S_IRUSR)
+    try:
+        # A file with a second name may be one of the environment or an input: it must not become read-only there.
+        digest, size = store.put_file(home, place, move=not keep and info.st_nlink == 1)
+    except OSError as error:
+        raise OrchError(f"the output {path} can't be read: {error.strerror}.") from error
+    return Output(portable_path(path), digest, size, mode)
+
+
+def _files(folder: Path, prefix: str = "") -> Iterator[tuple[str, Path, os.stat_result]]:
+    try:
+        entries = list(os.scandir(folder))
+    except PermissionError:
+        folder.chmod(0o700)
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        info = entry.stat(follow_symlinks=False)
+        if stat.S_ISDIR(info.st_mode):
+            if entry.name not in CACHES:
+                yield from _files(Path(entry.path), f"{prefix}{entry.name}/")
+        elif not entry.name.endswith(".pyc"):
+            yield prefix + entry.name, Path(entry.path), info
+
+
+def _signature(info: os.stat_result) -> tuple[int, ...]:
+    return info.st_ino, info.st_size, info.st_mode, info.st_mtime_ns, info.st_ctime_ns

@@ -1,0 +1,346 @@
+"""One run's program, from its start to the end of its whole process tree. POSIX only."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from orchestrator.errors import OrchError
+from orchestrator.execute.rundir import HEARTBEAT_SECONDS, RunDirectory
+from orchestrator.execute.terminal import Terminal, feed, receive, take_controlling
+from orchestrator.execute.tree import ProcessTree, adopt_orphans, sample, signal_tree
+from orchestrator.model import Usage
+
+_FIRST_SAMPLE, _SAMPLE_SECONDS = 0.05, 1.0
+_CHUNK = 1 << 16
+_ENOUGH = 3
+
+
+class Interrupted(BaseException):
+    """orch was asked to stop before the program was started. `number` is the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What to start: an argument list, where, with which variables, and its streams."""
+
+    arguments: Sequence[str]
+    directory: Path
+    variables: Mapping[str, str]
+    stdin: Path | None
+    keep_open: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the program ended. `exit_code` is 128+N after signal N; `stopped`: a person, or a signal to orch, asked."""
+
+    exit_code: int
+    usage: Usage
+    stopped: bool = False
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class StopRequest:
+    """Set by the signal handlers; read by the loop. Until the program runs, a signal raises Interrupted at once."""
+
+    number: int = 0
+    count: int = 0
+    program_runs: bool = False
+
+
+def listen_for_signals() -> StopRequest:
+    """From now on SIGHUP is nothing, and SIGINT and SIGTERM ask for the run's end."""
+    request = StopRequest()
+
+    def handle(number: int, _: FrameType | None) -> None:
+        request.number = number
+        request.count += 1
+        if not request.program_runs:
+            raise Interrupted(number)
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return request
+
+
+def supervise(
+    program: Program,
+    directory: RunDirectory,
+    *,
+    stop: StopRequest,
+    grace: float,
+    viewer: socket.socket | None,
+    terminal: Terminal | None,
+    ring: Callable[[], None],
+    started: Callable[[int], None],
+    tick: Callable[[], None],
+) -> Ended:
+    """Start the program, wait for its end and that of all its descendants, and say how it went.
+
+    `started` is called once with the program's pid, `tick` about once a second, `ring` when the log of a terminal
+    has grown. A stop request is forwarded to the process group; what still lives after `grace` seconds, or at the
+    third request, is killed. Raises OrchError when the program can't be started.
+    """
+    adopt_orphans()
+    begin = time.monotonic()
+    stop.program_runs = True
+    process = _start(program, directory, terminal)
+    loop = _Loop(ProcessTree(process.pid), directory, stop, grace, viewer, terminal, ring)
+    try:
+        started(process.pid)
+        loop.run(process, tick)
+    finally:
+        loop.close()
+    return loop.ended(time.monotonic() - begin)
+
+
+def _start(program: Program, directory: RunDirectory, terminal: Terminal | None) -> subprocess.Popen[bytes]:
+    slave = terminal.slave if terminal else None
+
+    def in_child() -> None:
+        os.umask(0o022)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        if slave is not None:
+            take_controlling(slave)
+
+    with ExitStack() as files:
+        streams = [
+            files.enter_context((program.stdin or Path(os.devnull)).open("rb")).fileno(),
+            files.enter_context(directory.stdout.open("ab")).fileno(),
+            files.enter_context(directory.stderr.open("ab")).fileno(),
+        ]
+        stdin, stdout, stderr = [slave] * 3 if slave is not None else streams
+        try:
+            return subprocess.Popen(
+                program.arguments,
+                cwd=program.directory,
+                env=dict(program.variables),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+                pass_fds=program.keep_open,
+                preexec_fn=in_child,
+            )
+        except OSError as error:
+            raise OrchError(f"the program can't be started ({error.filename}: {error.strerror}).") from error
+
+
+@dataclass(slots=True)
+class _Loop:
+    """The state of a running supervision."""
+
+    tree: ProcessTree
+    directory: RunDirectory
+    stop: StopRequest
+    grace: float
+    viewer: socket.socket | None
+    terminal: Terminal | None
+    ring: Callable[[], None]
+    selector: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
+    wake: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
+    typed: bytearray = field(default_factory=bytearray)
+    log: int = -1
+    status: int | None = None
+    children: tuple[float, int] = (0.0, 0)
+    forwarded: int = 0
+    stopped_by: int | None = None
+    deadline: float | None = None
+    killed: bool = False
+    left: int = 0
+
+    def run(self, process: subprocess.Popen[bytes], tick: Callable[[], None]) -> None:
+        self._watch()
+        now = time.monotonic()
+        next_sample, next_tick, next_beat, interval = now + _FIRST_SAMPLE, now + 1.0, now, _FIRST_SAMPLE
+        while True:
+            self._reap(process)
+            if self.status is not None and self._tree_has_ended():
+                break
+            self._forward_stop()
+            now = time.monotonic()
+            if now >= next_sample:
+                sample(self.tree)
+                interval = min(2 * interval, _SAMPLE_SECONDS)  # short runs are seen too, long ones not disturbed
+                next_sample = time.monotonic() + interval
+            if now >= next_tick:
+                tick()
+                next_tick = now + 1.0
+            if now >= next_beat:
+                self.directory.beat()
+                next_beat = now + HEARTBEAT_SECONDS
+            waits = [next_sample, next_tick, *([self.deadline] if self.deadline else [])]
+            self._serve(max(0.0, min(waits) - time.monotonic()))
+        self._drain()
+
+    def ended(self, seconds: float) -> Ended:
+        assert self.status is not None  # noqa: S101 - run() ends with it
+        code = os.waitstatus_to_exitcode(self.status)
+        cpu, largest = self.children
+        notes = []
+        if self.left and self.stopped_by is None:
+            notes.append(
+                f"{self.left} process{'es' * (self.left > 1)} of the program still ran when it had ended; "
+                f"{'they were' if self.left > 1 else 'it was'} ended too."
+            )
+        stopped = self.stopped_by
+        if stopped is None and self.terminal is not None and code in (-signal.SIGINT, 128 + signal.SIGINT):
+            stopped = signal.SIGINT  # Ctrl-C went to the program itself
+        reason = None
+        if stopped is not None:
+            reason = f"stopped by {signal.Signals(stopped).name}"
+            reason += ", then killed" if self.killed else ""
+        elif code < 0:
+            reason = f"ended by {signal.Signals(-code).name}"
+        usage = Usage(
+            wall_seconds=round(seconds, 3),
+            cpu_seconds=round(cpu, 3),
+            peak_memory=max(self.tree.memory, largest),
+            read_bytes=sum(self.tree.read.values()),
+            written_bytes=sum(self.tree.written.values()),
+        )
+        return Ended(code if code >= 0 else 128 - code, usage, stopped is not None, reason, tuple(notes))
+
+    def close(self) -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.selector.close()
+        for end in self.wake:
+            end.close()
+        if self.log >= 0:
+            os.close(self.log)
+        if self.terminal is not None:
+            os.close(self.terminal.master)
+
+    def _watch(self) -> None:
+        for end in self.wake:
+            end.setblocking(False)
+        signal.set_wakeup_fd(self.wake[1].fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.selector.register(self.wake[0], selectors.EVENT_READ)
+        if self.viewer is not None:
+            self.viewer.setblocking(False)
+            self.selector.register(self.viewer, selectors.EVENT_READ)
+        if self.terminal is not None:
+            os.close(self.terminal.slave)
+            self.log = os.open(self.directory.stdout, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            self.selector.register(self.terminal.master, selectors.EVENT_READ)
+
+    def _serve(self, seconds: float) -> None:
+        for key, _ in self.selector.select(seconds):
+            if key.fileobj is self.wake[0]:
+                self.wake[0].recv(_CHUNK)
+            elif key.fileobj is self.viewer:
+                self._hear_viewer()
+            else:
+                self._copy_terminal()
+        if self.terminal is not None and self.terminal.pending:
+            feed(self.terminal)
+
+    def _hear_viewer(self) -> None:
+        assert self.viewer is not None  # noqa: S101 - registered only then
+        try:
+            data = self.viewer.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:  # it has gone; the run goes on
+            self.selector.unregister(self.viewer)
+            self.viewer = None
+        elif self.terminal is not None:
+            self.typed += data
+            receive(self.typed, self.terminal)
+
+    def _copy_terminal(self) -> bool:
+        """One chunk of the program's output into the log; False at the end."""
+        assert self.terminal is not None  # noqa: S101 - registered only then
+        try:
+            data = os.read(self.terminal.master, _CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:  # EIO: every process that had the terminal has closed it
+            data = b""
+        if not data:
+            self.selector.unregister(self.terminal.master)
+            return False
+        os.write(self.log, data)
+        self.ring()
+        return True
+
+    def _drain(self) -> None:
+        if self.terminal is not None and self.terminal.master in self.selector.get_map():
+            while self._copy_terminal():
+                continue
+
+    def _reap(self, process: subprocess.Popen[bytes]) -> None:
+        """Collect every ended child: the program, and adopted orphans."""
+        while True:
+            try:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            cpu, largest = self.children
+            unit = 1 if os.uname().sysname == "Darwin" else 1024
+            self.children = cpu + used.ru_utime + used.ru_stime, max(largest, used.ru_maxrss * unit)
+            if pid == process.pid:
+                self.status = status
+                process.returncode = os.waitstatus_to_exitcode(status)
+
+    def _tree_has_ended(self) -> bool:
+        """After the program: whether nothing of it is left. What is left is ended, gently, then firmly."""
+        from orchestrator.execute.tree import look
+
+        if self.left == 0 and not self._has_children():
+            return True
+        alive = look(self.tree)
+        if not alive:
+            return True
+        if self.left == 0:
+            self.left = len(alive)
+            signal_tree(self.tree, signal.SIGTERM)
+            self.deadline = self.deadline or time.monotonic() + self.grace
+        return False
+
+    def _has_children(self) -> bool:
+        """Whether this process has any child, asked of the kernel; orphans of the program are adopted on Linux."""
+        if os.uname().sysname != "Linux":
+            return True
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
+        return True
+
+    def _forward_stop(self) -> None:
+        now = time.monotonic()
+        if self.stop.count > self.forwarded:
+            self.forwarded += 1
+            self.stopped_by = self.stopped_by or self.stop.number
+            signal_tree(self.tree, self.stop.number)
+            impatient = self.forwarded >= _ENOUGH
+            self.deadline = now if impatient else self.deadline or now + self.grace
+        if self.deadline is not None and now >= self.deadline:
+            self.killed = True
+            signal_tree(self.tree, signal.SIGKILL)
+            self.deadline = now + 0.2

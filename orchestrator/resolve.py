@@ -1,0 +1,216 @@
+"""Request -> RunSpec: the only place that asks the world (git, channels, indexes, the user's files)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from orchestrator import environment, project, source
+from orchestrator.errors import OrchError, UsageError
+from orchestrator.inputs import describe_input
+from orchestrator.model import EnvironmentRef, Input, RunSpec, Source
+from orchestrator.paths import Home, stays_below
+from orchestrator.report import Report
+from orchestrator.variables import fixed_variables, is_secret
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What a person asked for: everything that decides the spec, still with its questions open."""
+
+    repository: str
+    revision: str | None = None
+    entry_point: str = "main"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    """`PATH` or `PATH=DEST`."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    relock: bool = False
+    storage: Path | None = None
+    """Where remote `path` parameters are downloaded to; None for orch's own cache."""
+    directory: Path = field(default_factory=Path.cwd)
+    """What relative paths of the caller are relative to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """A spec, and what came to light on the way that is not part of it."""
+
+    spec: RunSpec
+    params: Mapping[str, str]
+    """The parameters as given, for the record; a secret's value is empty."""
+    secrets: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
+    """Pin everything: the commit, the parameters, the inputs, the environment.
+
+    Cheap mistakes are found first, the environment is solved last. Raises UsageError and OrchError.
+    """
+    resolved = source.resolve_source(request.repository, request.revision, home=home, report=report)
+    pinned = resolved.source
+    report("source", _shown_source(pinned))
+    with source.open_tree(pinned, home=home) as tree:
+        found = project.read_project(tree, pinned.subdir)
+        entry = project.choose_entry_point(found, request.entry_point, tree)
+        bound = project.bind(entry, request.parameters, cwd=request.directory)
+        inputs, paths = _inputs(request, resolved, found, bound, tree, home=home)
+        asked = environment.environment_request(found.environment.kind, found.environment.path, tree, pinned)
+
+        def checkout() -> Path:
+            place = Path(tempfile.mkdtemp(dir=home.work)) / "checkout"
+            source.checkout(pinned, place, home=home)
+            return place
+
+        locked = environment.resolve_environment(
+            asked, home=home, relock=request.relock, report=report, build_source=checkout
+        )
+    parameters = {**bound.parameters, **paths}
+    variables = {**fixed_variables(pinned.commit_time), **locked.variables, **request.variables}
+    secrets = {name: value for name, value in {**variables, **parameters}.items() if is_secret(name, value)}
+    spec = RunSpec(
+        source=pinned,
+        entry_point=entry.name,
+        command=bound.command,
+        parameters={name: "" if name in secrets else value for name, value in parameters.items()},
+        environment=EnvironmentRef(locked.lock_id, locked.platform, locked.paths),
+        paths=tuple(sorted(paths)),
+        inputs=tuple(inputs),
+        variables={name: "" if name in secrets else value for name, value in sorted(variables.items())},
+        secrets=tuple(sorted(secrets)),
+    )
+    notes = (*resolved.notes, *found.notes, *locked.notes)
+    for note in notes:
+        report("note", note)
+    params = {name: "" if name in secrets else value for name, value in bound.parameters.items()}
+    return Resolution(spec, params, secrets, notes)
+
+
+def _inputs(
+    request: RunRequest,
+    resolved: source.Resolved,
+    found: project.Project,
+    bound: project.Bound,
+    tree: source.Tree,
+    *,
+    home: Home,
+) -> tuple[list[Input], dict[str, str]]:
+    """All inputs, and for each `path` parameter that is one its place in the project's directory."""
+    wanted: dict[str, Path] = {}
+    for option in request.inputs:
+        origin, destination = _split_input(option, request.directory)
+        _add(wanted, destination, origin)
+    for declared in found.inputs:
+        _add_declared(wanted, declared, resolved.source, tree)
+    for large in resolved.large_files:
+        place = _below(large.path, resolved.source.subdir)
+        if place is not None:
+            _add(wanted, place, large.place)
+    paths: dict[str, str] = {}
+    local = {**bound.paths, **{n: _download(n, uri, request.storage, home) for n, uri in bound.downloads.items()}}
+    for name, origin in local.items():
+        destination = f"inputs/{origin.name}"
+        if wanted.get(destination, origin) != origin:
+            destination = f"inputs/{name}/{origin.name}"
+        wanted[destination] = origin
+        paths[name] = destination
+    described = [describe_input(PurePosixPath(d).name, o, d, home=home) for d, o in sorted(wanted.items())]
+    return described, paths
+
+
+def _split_input(option: str, directory: Path) -> tuple[Path, str]:
+    """`PATH[=DEST]`; a path that holds `=` itself is taken whole when it exists."""
+    path, given, destination = option, False, ""
+    if "=" in option and not (directory / Path(option).expanduser()).exists():
+        path, _, destination = option.rpartition("=")
+        given = True
+    origin = Path(os.path.normpath(directory / Path(path).expanduser()))
+    if not path or not origin.exists():
+        raise UsageError(f"--input {option}: there is no {path or 'PATH'}.")
+    if not given:
+        return origin, f"inputs/{origin.name}"
+    if not stays_below(destination):
+        raise UsageError(f"--input {option}: DEST must be a path below the project's directory.")
+    return origin, str(PurePosixPath(destination))
+
+
+def _add(wanted: dict[str, Path], destination: str, origin: Path) -> None:
+    if wanted.get(destination, origin) != origin:
+        raise UsageError(
+            f"two inputs would stand at {destination} ({wanted[destination]} and {origin}): "
+            "give one another place with --input PATH=DEST."
+        )
+    wanted[destination] = origin
+
+
+def _add_declared(wanted: dict[str, Path], declared: project.DeclaredInput, pinned: Source, tree: source.Tree) -> None:
+    """An input that the project names: in the commit, given by the user, or in the user's local checkout."""
+    destination = declared.dest or declared.path
+    in_commit = "/".join(filter(None, [pinned.subdir, declared.path]))
+    if destination in wanted or _is_in(tree, in_commit):
+        return
+    local = source.local_directory(pinned)
+    if local is not None:
+        root = local.resolve()
+        origin = (root / in_commit).resolve()
+        if origin.exists() and origin.is_relative_to(root):
+            wanted[destination] = root / in_commit
+            return
+    raise OrchError(
+        f"the project needs the input {declared.path}, which is not in the commit: "
+        f"give yours with --input FILE={destination}."
+    )
+
+
+def _is_in(tree: source.Tree, path: str) -> bool:
+    parent, name = os.path.split(path)
+    entries = tree.names(parent)
+    return name in entries or f"{name}/" in entries
+
+
+def _below(path: str, subdir: str) -> str | None:
+    if not subdir:
+        return path
+    return path[len(subdir) + 1 :] if path.startswith(f"{subdir}/") else None
+
+
+def _download(name: str, uri: str, storage: Path | None, home: Home) -> Path:
+    """Fetch the remote value of a `path` parameter, as MLflow does, into a folder named after the URI."""
+    import hashlib
+    import shutil
+    import urllib.error
+    import urllib.parse
+    import urllib.request
+
+    parts = urllib.parse.urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        raise OrchError(
+            f"parameter {name}: orch downloads http and https, not {parts.scheme}: "
+            f"download {uri} yourself and give the file."
+        )
+    folder = (storage or home.cache / "downloads") / hashlib.sha256(uri.encode()).hexdigest()[:16]
+    target = folder / (os.path.basename(urllib.parse.unquote(parts.path)) or "download")  # noqa: PTH119 - text, no path yet
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            urllib.request.urlopen(uri, timeout=60) as answer,  # noqa: S310 - the scheme was checked
+            tempfile.NamedTemporaryFile(dir=folder, delete=False) as part,
+        ):
+            shutil.copyfileobj(answer, part)
+        Path(part.name).replace(target)
+    except (OSError, urllib.error.URLError, ValueError) as error:
+        raise OrchError(f"parameter {name}: {uri} can't be downloaded: {error}.") from error
+    return target
+
+
+def _shown_source(pinned: Source) -> str:
+    name = pinned.url.rstrip("/").rpartition("/")[2].removesuffix(".git") or pinned.url
+    name += f"#{pinned.subdir}" if pinned.subdir else ""
+    called = pinned.revision or ""
+    if pinned.dirty:
+        called = "work tree, not committed"
+    return f"{name} @ {pinned.commit[:7]}" + (f" ({called})" if called and not pinned.commit.startswith(called) else "")

@@ -1,0 +1,114 @@
+"""`orch run`, whole: resolve the request, find or make its environment, execute, record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator import environment, ledger, source
+from orchestrator.errors import OrchError
+from orchestrator.execute.execute import Attachment, Circumstances, execute
+from orchestrator.model import RunRecord, latest_metrics, spec_id
+from orchestrator.paths import Home
+from orchestrator.resolve import Resolution, RunRequest, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What a person asked for that does not decide the result."""
+
+    name: str | None = None
+    experiment: str = "Default"
+    cached: bool = False
+    store_inputs: bool = False
+    keep_work: bool = False
+    grace: float = 10.0
+    stdin: Path | None = None
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+def run(request: RunRequest, options: RunOptions, attachment: Attachment, *, home: Home) -> int:
+    """Do one run under the supervision of this process. Returns the exit code of `orch run`."""
+    resolution = resolve(request, home=home, report=attachment.progress)
+    if options.cached and (run_id := _finished_before(resolution, home)):
+        attachment.progress.write({"cached": run_id})
+        return 0
+    record = execute(
+        resolution.spec,
+        _circumstances(resolution, options),
+        attachment,
+        home=home,
+        began=lambda running: _index(home, running),
+    )
+    short = _index(home, record)
+    _say_how_it_ended(record, short, resolution, request, attachment)
+    return record.exit_code if record.exit_code is not None else OrchError.exit_code
+
+
+def _finished_before(resolution: Resolution, home: Home) -> str | None:
+    connection = ledger.connect(home)
+    try:
+        return ledger.find_by_spec(connection, spec_id(resolution.spec))
+    finally:
+        connection.close()
+
+
+def _circumstances(resolution: Resolution, options: RunOptions) -> Circumstances:
+    return Circumstances(
+        environ=options.environ,
+        secrets=resolution.secrets,
+        params=resolution.params,
+        notes=resolution.notes,
+        name=options.name,
+        experiment=options.experiment,
+        stdin=options.stdin,
+        grace=options.grace,
+        keep_work=options.keep_work,
+        store_inputs=options.store_inputs,
+    )
+
+
+def _index(home: Home, record: RunRecord) -> str:
+    """Index the record, and once the packages of its environment. Returns the run's short id."""
+    connection = ledger.connect(home)
+    try:
+        ref = record.spec.environment
+        if not ledger.has_environment(connection, ref.lock_id, ref.platform):
+            packages = environment.locked_packages(home, ref.lock_id)
+            ledger.write_environment(connection, ref.lock_id, ref.platform, packages)
+        ledger.write_record(connection, record)
+        return ledger.short_id(connection, record.run_id)
+    finally:
+        connection.close()
+
+
+def _say_how_it_ended(
+    record: RunRecord, short: str, resolution: Resolution, request: RunRequest, attachment: Attachment
+) -> None:
+    notes = [note for note in record.notes if note not in resolution.notes]
+    if record.status == "failed":
+        notes += _left_out(request)
+    attachment.progress.write(
+        {
+            "ended": record.status,
+            "run": short,
+            "reason": record.reason,
+            "exit_code": record.exit_code,
+            "seconds": record.usage.wall_seconds,
+            "memory": record.usage.peak_memory,
+            "outputs": len(record.outputs),
+            "metrics": len(latest_metrics(record)),
+            "notes": notes,
+        }
+    )
+
+
+def _left_out(request: RunRequest) -> list[str]:
+    """A program may have failed for want of a file that git ignores, and that was therefore not there."""
+    ignored = source.ignored_files(request.repository)
+    if not ignored:
+        return []
+    shown = ", ".join(ignored[:3]) + (", ..." if len(ignored) > 3 else "")
+    return [f"files that git ignores were not there ({shown}); data that the program needs is named with --input."]

@@ -1,0 +1,71 @@
+"""Makes the ledger true again after supervisors were killed: nothing says `running` for ever."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import time
+
+from orchestrator import ledger
+from orchestrator.execute.identity import state_of
+from orchestrator.execute.rundir import RunDirectory, now_text
+from orchestrator.model import ProcessIdentity, RunRecord
+from orchestrator.paths import Home
+
+_YOUNG_SECONDS = 60.0
+
+
+def sweep(home: Home, connection: sqlite3.Connection) -> None:
+    """Look after every run that the ledger holds for live, or does not know.
+
+    A run whose supervisor died becomes `orphaned` while its program lives, `lost` after; one that ended unindexed is
+    indexed. The directory of a run that never began is removed when its supervisor is dead. Runs of other machines
+    are left alone. Nothing is killed.
+    """
+    for run_id in {*ledger.live_runs(connection), *ledger.missing_runs(home, connection)}:
+        record = ledger.read_run(home, run_id)
+        if record is None:
+            ledger.remove_run(connection, run_id)
+            _remove_if_abandoned(RunDirectory(home.run(run_id)))
+            continue
+        settled = _settle(home, record)
+        if settled is not None:
+            ledger.write_record(connection, settled)
+
+
+def _settle(home: Home, record: RunRecord) -> RunRecord | None:
+    """The record as it is now, after its journal was told; None when nothing has to be written."""
+    if record.status not in ("running", "orphaned"):
+        return record
+    supervisor = record.supervisor
+    if supervisor is None or state_of(supervisor) != "dead":
+        return record
+    # It may have ended between our reading of its journal and our look at its process.
+    record = ledger.read_run(home, record.run_id) or record
+    if record.status not in ("running", "orphaned"):
+        return record
+    directory = RunDirectory(home.run(record.run_id))
+    if record.child is not None and state_of(record.child) == "alive":
+        if record.status == "orphaned":
+            return None
+        directory.record("orphaned")
+    else:
+        work = home.work / record.run_id
+        left = f"; what it wrote is in {work}" if work.exists() else ""
+        directory.record("ended", status="lost", reason=f"its supervisor was killed{left}", ended_at=now_text())
+    return ledger.read_run(home, record.run_id)
+
+
+def _remove_if_abandoned(directory: RunDirectory) -> None:
+    try:
+        identity = ProcessIdentity(**json.loads(directory.supervisor.read_bytes()))
+        abandoned = state_of(identity) == "dead"
+    except (OSError, ValueError, TypeError):
+        try:
+            abandoned = time.time() - directory.path.stat().st_mtime > _YOUNG_SECONDS
+        except OSError:
+            return
+    # The journal is looked for last: it may have been begun meanwhile.
+    if abandoned and not directory.journal.exists():
+        shutil.rmtree(directory.path, ignore_errors=True)

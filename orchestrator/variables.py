@@ -1,0 +1,87 @@
+"""The variables of the process, in three classes: fixed (in the spec), of the host (passed on), and the user's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from orchestrator.errors import UsageError
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""PATH behind the environment's own: what a person has added to theirs decides nothing."""
+
+_FIXED = {
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONNOUSERSITE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "R_ENVIRON_USER": "",
+    "R_LIBS_USER": "",
+    "R_PROFILE_USER": "",
+    "TZ": "UTC",
+}
+
+HOST = (
+    "HOME USER LOGNAME SHELL TERM COLORTERM NO_COLOR TMPDIR XDG_RUNTIME_DIR "
+    "HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy ftp_proxy all_proxy no_proxy "
+    "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE NODE_EXTRA_CA_CERTS "
+    "CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES HIP_VISIBLE_DEVICES "
+    "OMP_NUM_THREADS OPENBLAS_NUM_THREADS MKL_NUM_THREADS NUMEXPR_NUM_THREADS "
+    "SSH_AUTH_SOCK KRB5CCNAME DISPLAY WAYLAND_DISPLAY XAUTHORITY "
+    "SLURM_* PBS_* LSB_* SGE_* MLFLOW_*"
+).split()
+"""Names (`*` at the end: a prefix) of the host's variables that a program gets. They are recorded beside the spec."""
+
+_SECRET_NAME = re.compile(
+    r"(^|[_.-])(token|secrets?|passw(or)?d|passphrase|credentials?|webhook|auth)($|[_.-])"
+    r"|[_.-](key|pass|pwd)$"
+    r"|(api|access|private)[_.-]?key",
+    re.IGNORECASE,
+)
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_SECRET_SHAPE = re.compile(
+    r"(gh[pousr]_|github_pat_|glpat-|hf_|sk-|sk_live_|xox[abprs]-|AKIA|ASIA|AIza|npm_|pypi-)[A-Za-z0-9_-]{12,}"
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|://[^/@:\s]*:[^/@\s]+@"
+)
+_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def fixed_variables(commit_time: int) -> dict[str, str]:
+    """What every run gets, so that the host's own settings change nothing. `commit_time` in seconds since the epoch."""
+    return {**_FIXED, "SOURCE_DATE_EPOCH": str(max(commit_time, 0))}
+
+
+def host_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Those of `environ` that are the host's and passed on."""
+    exact = {name for name in HOST if not name.endswith("*")}
+    prefixes = tuple(name[:-1] for name in HOST if name.endswith("*"))
+    return {name: value for name, value in environ.items() if name in exact or name.startswith(prefixes)}
+
+
+def user_variables(options: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """The values of `--env NAME=VALUE`, or `--env NAME` for the caller's own. Raises UsageError."""
+    chosen: dict[str, str] = {}
+    for option in options:
+        name, given, value = option.partition("=")
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"--env takes NAME or NAME=VALUE; {option!r} has no proper name.")
+        if not given and name not in environ:
+            raise UsageError(f"--env {name} passes on your own variable, but it is not set.")
+        chosen[name] = value if given else environ[name]
+    return chosen
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether, by name or by shape, the value must not be written anywhere."""
+    return bool(value) and bool(_SECRET_NAME.search(_CAMEL.sub("_", name)) or _SECRET_SHAPE.search(value))
+
+
+def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
+    """For the record: a secret's value is left out, and so is the `user:password@` of a URL."""
+    public = {name: _USERINFO.sub("", value) for name, value in sorted(variables.items())}
+    return {name: "" if is_secret(name, value) else value for name, value in public.items()}

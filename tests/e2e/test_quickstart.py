@@ -1,0 +1,68 @@
+"""scripts/quickstart in a fresh clone, with a channel and a virtual environment that are there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+RESULT = "Elasticnet model (alpha=5.1, l1_ratio=0.1): RMSE 0.86"
+
+
+@pytest.fixture
+def clone(tmp_path: Path, science_channel: Path) -> Path:
+    """A clone with blanks in its path, whose default channel is the one of the tests."""
+    clone = tmp_path / "a clone"
+    for name in ("examples", "scripts", "orchestrator", "envs", ".gitignore", "pyproject.toml"):
+        source, target = CHECKOUT / name, clone / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    shutil.copy(CHECKOUT / "tests/fixtures/science.yml", clone / "envs/channel.yml")
+    (clone / ".cache").mkdir()
+    (clone / ".cache/channel").symlink_to(science_channel)
+    make_venv(clone)
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
+        subprocess.run(["git", "-C", clone, *command], check=True)
+    return clone
+
+
+def make_venv(clone: Path) -> None:
+    """A virtual environment that borrows the installed packages of the one that runs the tests."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", clone / ".venv"], check=True)
+    site = clone / ".venv" / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
+    (site / "borrowed.pth").write_text(f"{clone}\n{sysconfig.get_path('purelib')}\n")
+    command = clone / ".venv/bin/orch"
+    command.write_text('#!/bin/sh\nexec "$(dirname -- "$0")/python" -m orchestrator "$@"\n')
+    command.chmod(0o755)
+    script = ". scripts/venv.bash && what_to_install > .venv/installed-for-quickstart"
+    subprocess.run(["bash", "-c", script], cwd=clone, check=True)
+
+
+def quickstart(clone: Path) -> str:
+    environ = {key: value for key, value in os.environ.items() if key != "ORCH_HOME"}
+    environ |= {"PYTHONDONTWRITEBYTECODE": "1", "GIT_DIR": "/nowhere"}
+    done = subprocess.run([clone / "scripts/quickstart"], capture_output=True, text=True, env=environ, cwd="/")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_quickstart_runs_and_shows_and_brings_back_and_leaves_the_checkout_clean(clone: Path) -> None:
+    shown = quickstart(clone)
+    assert RESULT in shown
+    assert "orch run --version main file://" in shown
+    outputs = clone / ".cache/quickstart/outputs"
+    assert {path.name for path in outputs.iterdir()} == {"model.json", "predictions.csv"}
+    assert subprocess.run(["git", "-C", clone, "status", "--short"], capture_output=True, check=True).stdout == b""
+
+    started = time.monotonic()
+    assert RESULT in quickstart(clone)
+    assert time.monotonic() - started < 20

@@ -1,0 +1,179 @@
+"""Wrong input: one clear sentence, the right exit code, nothing half-done."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from e2e.conftest import CONDA_YAML, mlproject, orch, orch_json
+
+Make = Callable[..., Path]
+
+
+def refused(orch_home: Path, *arguments: object, code: int = 125, **options: object) -> str:
+    """Run `orch run` with them; it must fail with one sentence and leave no run. Returns the sentence."""
+    done = orch("run", *arguments, code=code, **options)
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert list((orch_home / "runs").iterdir()) == []
+    assert list((orch_home / "work").iterdir()) == []
+    message = done.stderr[done.stderr.index("orch: ") + 6 :]
+    assert message.count("\n") == 1, message
+    return message
+
+
+@pytest.fixture
+def project(make_project: Make, orch_home: Path) -> Path:
+    parameters = "alpha: float\ndata: {type: path, default: x}\nn: {type: int, default: 1}"
+    return make_project({"MLproject": mlproject("echo {alpha} {n}", parameters), "conda.yaml": CONDA_YAML})
+
+
+def test_no_such_repository(orch_home: Path, tmp_path: Path) -> None:
+    assert "nowhere" in refused(orch_home, tmp_path / "nowhere")
+    assert "nowhere" in refused(orch_home, (tmp_path / "nowhere").as_uri())
+
+
+def test_unknown_revision(project: Path, orch_home: Path) -> None:
+    assert "v9" in refused(orch_home, project.as_uri(), "--version", "v9")
+
+
+@pytest.mark.parametrize("url", ["--upload-pack=touch x", "ext::sh -c touch% x", "-oProxyCommand=x"])
+def test_a_repository_that_would_be_an_option_or_a_remote_helper(orch_home: Path, url: str) -> None:
+    assert url.split("=", maxsplit=1)[0] in refused(orch_home, "--", url, code=2)
+
+
+def test_a_revision_that_would_be_an_option(project: Path, orch_home: Path) -> None:
+    assert "--upload-pack" in refused(orch_home, project.as_uri(), "--version=--upload-pack=touch x", code=2)
+
+
+def test_a_subdirectory_that_leaves_or_is_not_there(project: Path, orch_home: Path) -> None:
+    assert "../up" in refused(orch_home, f"{project.as_uri()}#../up", code=None)
+    assert "gone" in refused(orch_home, f"{project.as_uri()}#gone", code=None)
+
+
+def test_unknown_entry_points_are_answered_with_those_that_are(project: Path, orch_home: Path) -> None:
+    assert "main" in refused(orch_home, project.as_uri(), "-e", "mian")
+
+
+def test_missing_unknown_and_mistyped_parameters(project: Path, orch_home: Path) -> None:
+    assert "alpha" in refused(orch_home, project.as_uri(), code=None)
+    assert "abc" in refused(orch_home, project.as_uri(), "-P", "alpha=abc", code=2)
+    assert "1.5" in refused(orch_home, project.as_uri(), "-P", "alpha=1", "-P", "n=1.5", code=2)
+    assert "alpha" in orch("run", project.as_uri(), "-P", "alpha=1", "-P", "alpha=2", code=2).stderr
+    assert "gone.csv" in refused(orch_home, project.as_uri(), "-P", "alpha=1", "-P", "data=gone.csv", code=None)
+
+
+def test_broken_yaml_is_named_with_its_line(make_project: Make, orch_home: Path) -> None:
+    broken = make_project({"MLproject": "name: x\nentry_points:\n  main: [\n"}, "broken")
+    message = refused(orch_home, broken)
+    assert "MLproject" in message
+    assert "line" in message
+    broken = make_project({"MLproject": mlproject("true"), "conda.yaml": "dependencies:\n - a\n b: ["}, "broken2")
+    message = refused(orch_home, broken)
+    assert "conda.yaml" in message
+    assert "line" in message
+
+
+def test_an_environment_that_can_not_be_solved_explains_itself(make_project: Make, orch_home: Path) -> None:
+    yaml = "channels: [conda-forge]\ndependencies: [python, numpy=99]\n"
+    project = make_project({"MLproject": mlproject("true"), "conda.yaml": yaml})
+    done = orch("run", project, code=125)
+    assert "numpy" in done.stderr
+    assert "99" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((orch_home / "runs").iterdir()) == []
+
+
+def test_an_empty_environment_file_is_said_to_be_empty(make_project: Make, orch_home: Path) -> None:
+    project = make_project({"MLproject": mlproject("true"), "conda.yaml": "dependencies: []\n"})
+    assert "conda.yaml" in refused(orch_home, project)
+
+
+def test_docker_projects_are_recognised(make_project: Make, orch_home: Path) -> None:
+    text = "name: x\ndocker_env:\n  image: y\nentry_points:\n  main:\n    command: 'true'\n"
+    assert "docker" in refused(orch_home, make_project({"MLproject": text}))
+
+
+def test_a_missing_input_or_one_that_would_leave_the_project(project: Path, orch_home: Path) -> None:
+    assert "gone.csv" in orch("run", project, "-P", "alpha=1", "--input", "gone.csv", code=2).stderr
+    assert "below" in orch("run", project, "-P", "alpha=1", "--input", "/etc/hostname=../x", code=2).stderr
+
+
+def test_a_command_that_does_not_exist_is_the_programs_own_failure(make_project: Make, orch_home: Path) -> None:
+    project = make_project({"MLproject": mlproject("no-such-command-here"), "conda.yaml": CONDA_YAML})
+    assert "no-such-command-here" in orch("run", project, code=127).stderr
+    assert orch_json("show")["status"] == "failed"
+
+
+def test_a_ledger_that_is_no_ledger_or_a_newer_one(project: Path, orch_home: Path) -> None:
+    orch("list")
+    with sqlite3.connect(orch_home / "ledger.db") as connection:
+        connection.execute("PRAGMA user_version = 999")
+    assert "999" in orch("list", code=125).stderr
+    for path in orch_home.glob("ledger.db*"):
+        path.unlink()
+    (orch_home / "ledger.db").write_text("this is no database, but it is long enough to look like one\n" * 100)
+    message = orch("list", code=125).stderr
+    assert "ledger.db" in message
+    assert "rebuild" in message
+
+
+def test_a_failing_run_says_what_git_ignored(make_project: Make, orch_home: Path) -> None:
+    files = {"MLproject": mlproject("cat data/train.csv"), "conda.yaml": CONDA_YAML, ".gitignore": "data/\n"}
+    project = make_project(files)
+    (project / "data").mkdir()
+    (project / "data" / "train.csv").write_text("1")
+    done = orch("run", project, code=1)
+    assert "data/" in done.stderr
+    assert "--input" in done.stderr
+
+
+def test_unknown_commands_and_options_are_wrong_usage(orch_home: Path) -> None:
+    orch("runn", code=2)
+    orch("run", code=2)
+    orch("run", "--no-such-option", "x", code=2)
+    assert "no run" in orch("show", "deadbeef", code=125).stderr
+
+
+def test_an_orch_home_that_can_not_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = orch("list", code=125, env={"ORCH_HOME": str(tmp_path / "file" / "home")})
+    assert "ORCH_HOME" in done.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of 40 MiB; needs the right to mount."""
+    place = tmp_path / "small"
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", place], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_while_installing(project: Path, orch_home: Path, small_disk: Path) -> None:
+    (orch_home / "config.toml").open("a").write(f'[paths]\nenvs = "{small_disk / "envs"}"\n')
+    message = refused(orch_home, project, "-P", "alpha=1")
+    assert "space" in message
+    assert [p for p in (small_disk / "envs").iterdir() if not p.name.startswith(".")] == []
+
+
+def test_a_full_disk_while_storing_keeps_the_record_and_the_outputs(
+    make_project: Make, orch_home: Path, small_disk: Path
+) -> None:
+    (orch_home / "config.toml").open("a").write(f'[paths]\nstore = "{small_disk / "store"}"\n')
+    project = make_project({"MLproject": mlproject("head -c 60000000 /dev/urandom >big"), "conda.yaml": CONDA_YAML})
+    done = orch("run", project, code=125)
+    assert "space" in done.stderr
+    run = orch_json("show")
+    assert run["exit_code"] == 0
+    big = orch_home / "work" / run["run_id"] / "checkout" / "big"
+    assert big.stat().st_size == 60_000_000
+    assert str(big.parent.parent) in done.stderr
+    assert os.listdir(small_disk / "store" / "incoming") == []

@@ -1,0 +1,74 @@
+"""Which variables a program gets, and which values are never written down."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.errors import UsageError
+from orchestrator.variables import fixed_variables, host_variables, is_secret, user_variables, without_secrets
+
+
+def test_the_host_passes_on_what_is_listed_and_nothing_else() -> None:
+    environ = {
+        "HOME": "/h",
+        "SLURM_JOB_ID": "7",
+        "PYTHONPATH": "/x",
+        "LD_PRELOAD": "y",
+        "R_LIBS_USER": "z",
+        "EDITOR": "vi",
+    }
+    assert host_variables(environ) == {"HOME": "/h", "SLURM_JOB_ID": "7"}
+
+
+def test_fixed_variables_close_the_user_site_and_set_the_build_date() -> None:
+    fixed = fixed_variables(1_700_000_000)
+    assert fixed["PYTHONNOUSERSITE"] == "1"
+    assert fixed["SOURCE_DATE_EPOCH"] == "1700000000"
+    assert fixed["PYTHONHASHSEED"] == "0"
+
+
+def test_the_users_own_are_given_or_passed_on() -> None:
+    assert user_variables(["A=1=2", "B"], {"B": "mine"}) == {"A": "1=2", "B": "mine"}
+    with pytest.raises(UsageError, match="NOT_SET"):
+        user_variables(["NOT_SET"], {})
+    with pytest.raises(UsageError, match="no proper name"):
+        user_variables(["=x"], {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OPENAI_API_KEY", "x"),
+        ("DB_PASS", "x"),
+        ("SLACK_WEBHOOK", "https://example.org/x"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+        ("GITHUB_TOKEN", "x"),
+        ("hfToken", "x"),
+        ("database", "postgres://ada:pw@host/db"),
+        ("note", "ghp_0123456789abcdefghijABCDEFGHIJ"),
+        ("data", "see AKIAIOSFODNN7EXAMPLE1"),
+        ("jwt", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc-DEF"),
+    ],
+)
+def test_secrets_are_known_by_name_or_shape(name: str, value: str) -> None:
+    assert is_secret(name, value)
+    assert value not in without_secrets({name: value}).values()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("alpha", "5.1"),
+        ("tokenizer", "bert"),
+        ("monkey", "x"),
+        ("keyword", "k"),
+        ("compass", "n"),
+        ("max_tokens", "4096"),
+    ],
+)
+def test_ordinary_parameters_are_no_secrets(name: str, value: str) -> None:
+    assert not is_secret(name, value)
+
+
+def test_the_password_in_a_url_is_left_out() -> None:
+    assert without_secrets({"HTTPS_PROXY": "http://ada:pw@proxy:80/"}) == {"HTTPS_PROXY": "http://proxy:80/"}
