@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -58,7 +59,9 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
         found = project.read_project(tree, pinned.subdir)
         entry = project.choose_entry_point(found, request.entry_point, tree)
         bound = project.bind(entry, request.parameters, cwd=request.directory)
+        project.render(bound.command, bound.parameters)  # a value that its place does not take is refused now
         inputs, paths = _inputs(request, resolved, found, bound, tree, home=home)
+        paths |= _default_paths(entry, request, pinned, tree)
         asked = environment.environment_request(found.environment.kind, found.environment.path, tree, pinned)
 
         def checkout() -> Path:
@@ -122,6 +125,22 @@ def _inputs(
     return described, paths
 
 
+def _default_paths(entry: project.EntryPoint, request: RunRequest, pinned: Source, tree: source.Tree) -> dict[str, str]:
+    """The defaults of `path` parameters: files of the commit, which the program gets as absolute paths too."""
+    defaults = {
+        parameter.name: parameter.default
+        for parameter in entry.parameters
+        if parameter.type == "path" and parameter.default and parameter.name not in request.parameters
+    }
+    for name, default in defaults.items():
+        if not _is_in(tree, "/".join(filter(None, [pinned.subdir, default]))):
+            raise OrchError(
+                f"the default of parameter {name}, {default}, is not in the commit: give a file of yours with "
+                f"-P {name}=FILE."
+            )
+    return defaults
+
+
 def _split_input(option: str, directory: Path) -> tuple[Path, str]:
     """`PATH[=DEST]`; a path that holds `=` itself is taken whole when it exists."""
     path, given, destination = option, False, ""
@@ -149,16 +168,16 @@ def _add(wanted: dict[str, Path], destination: str, origin: Path) -> None:
 
 def _add_declared(wanted: dict[str, Path], declared: project.DeclaredInput, pinned: Source, tree: source.Tree) -> None:
     """An input that the project names: in the commit, given by the user, or in the user's local checkout."""
-    destination = declared.dest or declared.path
-    in_commit = "/".join(filter(None, [pinned.subdir, declared.path]))
-    if destination in wanted or _is_in(tree, in_commit):
+    own_place = _below(declared.path, pinned.subdir)
+    destination = declared.dest or own_place or f"inputs/{PurePosixPath(declared.path).name}"
+    if destination in wanted or (destination == own_place and _is_in(tree, declared.path)):
         return
     local = source.local_directory(pinned)
     if local is not None:
         root = local.resolve()
-        origin = (root / in_commit).resolve()
+        origin = (root / declared.path).resolve()
         if origin.exists() and origin.is_relative_to(root):
-            wanted[destination] = root / in_commit
+            wanted[destination] = root / declared.path
             return
     raise OrchError(
         f"the project needs the input {declared.path}, which is not in the commit: "
@@ -167,7 +186,7 @@ def _add_declared(wanted: dict[str, Path], declared: project.DeclaredInput, pinn
 
 
 def _is_in(tree: source.Tree, path: str) -> bool:
-    parent, name = os.path.split(path)
+    parent, name = os.path.split(posixpath.normpath(path))
     entries = tree.names(parent)
     return name in entries or f"{name}/" in entries
 

@@ -8,6 +8,7 @@ import sqlite3
 import time
 
 from orchestrator import ledger
+from orchestrator.errors import OrchError
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory, now_text
 from orchestrator.model import ProcessIdentity, RunRecord
@@ -24,37 +25,36 @@ def sweep(home: Home, connection: sqlite3.Connection) -> None:
     are left alone. Nothing is killed.
     """
     for run_id in {*ledger.live_runs(connection), *ledger.missing_runs(home, connection)}:
-        record = ledger.read_run(home, run_id)
+        try:
+            record = ledger.read_run(home, run_id)
+        except OrchError:
+            continue  # a damaged journal: `orch ledger rebuild` says which, and nothing is guessed
         if record is None:
             ledger.remove_run(connection, run_id)
             _remove_if_abandoned(RunDirectory(home.run(run_id)))
-            continue
-        settled = _settle(home, record)
-        if settled is not None:
-            ledger.write_record(connection, settled)
+        elif _settle(home, record):
+            ledger.index_run(home, connection, run_id)
 
 
-def _settle(home: Home, record: RunRecord) -> RunRecord | None:
-    """The record as it is now, after its journal was told; None when nothing has to be written."""
-    if record.status not in ("running", "orphaned"):
-        return record
+def _settle(home: Home, record: RunRecord) -> bool:
+    """Tell the journal what became of a run whose supervisor died; whether the ledger has to hear of the run."""
     supervisor = record.supervisor
-    if supervisor is None or state_of(supervisor) != "dead":
-        return record
+    if record.status not in ("running", "orphaned") or supervisor is None or state_of(supervisor) != "dead":
+        return True
     # It may have ended between our reading of its journal and our look at its process.
     record = ledger.read_run(home, record.run_id) or record
     if record.status not in ("running", "orphaned"):
-        return record
+        return True
     directory = RunDirectory(home.run(record.run_id))
     if record.child is not None and state_of(record.child) == "alive":
         if record.status == "orphaned":
-            return None
+            return False
         directory.record("orphaned")
     else:
         work = home.work / record.run_id
         left = f"; what it wrote is in {work}" if work.exists() else ""
         directory.record("ended", status="lost", reason=f"its supervisor was killed{left}", ended_at=now_text())
-    return ledger.read_run(home, record.run_id)
+    return True
 
 
 def _remove_if_abandoned(directory: RunDirectory) -> None:

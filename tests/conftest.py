@@ -54,9 +54,15 @@ def science_channel() -> Path:
 
 
 @pytest.fixture
-def orch_home(tmp_path: Path, channel: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cold_home(tmp_path: Path, channel: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh `ORCH_HOME`, set in the environment, whose conda-forge and defaults are the small channel."""
     return make_home(tmp_path / "orch-home", channel.as_uri(), monkeypatch)
+
+
+@pytest.fixture
+def orch_home(cold_home: Path) -> Path:
+    """The `ORCH_HOME` of most tests; some folders have a quicker one."""
+    return cold_home
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ class Wheel:
 
 def build_from_directory(directory: Path, *, python: Path, home: Home) -> Wheel:
     """Build the project in `directory` (it may be written to) with the environment's own Python."""
-    with TemporaryDirectory(dir=home.cache / "jobs") as aside:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as aside:
         done = run_uv(
             home,
             ["build", "--wheel", "--out-dir", aside, "--python", str(python), "--no-create-gitignore", str(directory)],
@@ -51,7 +51,7 @@ def build_from_directory(directory: Path, *, python: Path, home: Home) -> Wheel:
 def build_from_source(requirement: str, *, python: Path, home: Home) -> Wheel:
     """Fetch and build what `requirement` names (`name @ URL`, with `--hash=...` for an archive), once."""
     name = requirement.partition(" @ ")[0]
-    with TemporaryDirectory(dir=home.cache / "jobs") as folder:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         aside = Path(folder)
         (aside / "requirements.txt").write_text(requirement + "\n", "utf-8")
         hashed = ["--require-hashes"] if "--hash=" in requirement else []

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -133,34 +134,58 @@ def _compile(aside: Path, final: Path, version: tuple[int, int], folder: Path, h
     """
     if version < (3, 7):
         return
-    command = [
-        *(str(aside / "bin/python"), "-I", "-S", "-B", "-m", "compileall", "-q"),
-        *("-d", str(final / folder), "--invalidation-mode", "unchecked-hash"),
-    ]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # A file that is no valid Python (a template, a test of a parser) stays as it is: exit code 1.
-    done = _run([*command, "-j", str(min(cores, _COMPILERS)), str(aside / folder)], hold_fd)
-    if done.returncode not in (0, 1):
-        done = _run([*command, str(aside / folder)], hold_fd)  # without processes: no semaphores in some containers
-    if os.strerror(errno.ENOSPC) in done.stdout:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(aside))
-    if done.returncode not in (0, 1):
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it said nothing"]
-        raise OrchError(f"the environment's Python does not work here: {last[0]} (exit code {done.returncode}).")
+    shares = _shares(aside / folder, min(cores, _COMPILERS))
+    # Processes of their own, not a pool: when one of a pool is killed, the others wait for ever.
+    compilers = [_start_compiler(aside, final, share, hold_fd) for share in shares]
+    for done, said in [(compiler, compiler.communicate()[1]) for compiler in compilers]:
+        if os.strerror(errno.ENOSPC) in said:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(aside))
+        if done.returncode:
+            last = said.strip().splitlines()[-1:] or ["it said nothing"]
+            raise OrchError(f"the environment's Python does not work here: {last[0]} (exit code {done.returncode}).")
 
 
-def _run(command: Sequence[str], hold_fd: int) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        pass_fds=(hold_fd,),
-        check=False,
-    )
+_COMPILE = """
+import os, py_compile, sys
+aside, final = map(os.fsencode, sys.argv[1:])
+for path in filter(None, sys.stdin.buffer.read().split(b"\\0")):
+    try:
+        py_compile.compile(
+            os.fsdecode(path),
+            dfile=os.fsdecode(final + path[len(aside):]),
+            doraise=True,
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+    except (py_compile.PyCompileError, RecursionError, ValueError):
+        pass  # no valid Python (a template, a test of a parser) stays as it is
+"""
+
+
+def _shares(folder: Path, count: int) -> list[list[bytes]]:
+    """The uncompiled Python files below `folder`, in `count` lists of about the same size in bytes."""
+    compiled = {pyc.parent.parent / pyc.name.split(".", 1)[0] for pyc in folder.rglob("__pycache__/*.pyc")}
+    sources = [path for path in folder.rglob("*.py") if path.with_suffix("") not in compiled and path.is_file()]
+    sources.sort(key=lambda path: path.stat().st_size, reverse=True)
+    files = [os.fsencode(path) for path in sources]
+    return [files[start::count] for start in range(count) if files[start::count]]
+
+
+def _start_compiler(aside: Path, final: Path, share: Sequence[bytes], hold_fd: int) -> subprocess.Popen[str]:
+    with tempfile.TemporaryFile() as listing:
+        listing.write(b"\0".join(share))
+        listing.seek(0)
+        return subprocess.Popen(
+            [aside / "bin/python", "-I", "-S", "-B", "-c", _COMPILE, aside, final],
+            env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+            stdin=listing,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            pass_fds=(hold_fd,),
+        )
 
 
 def _link_script_notes(packages: Iterable[LockedPackage], aside: Path) -> list[str]:

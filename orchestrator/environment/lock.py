@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.canonical import sha256_of
 from orchestrator.environment.config import read_settings
-from orchestrator.environment.host import virtual_packages
+from orchestrator.environment.host import current_subdir, virtual_packages
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
 from orchestrator.report import Report, silent
@@ -105,26 +106,18 @@ def resolve_environment(
     is called only when a project of the checkout (`.`, `-e .`) must be built or asked for its dependencies. Many
     processes that ask for the same solve once. Raises OrchError when the environment can't be had.
     """
-    from orchestrator.environment.host import current_subdir
-
-    platform = current_subdir()
-    key = _key(request, platform, home)
-    index = home.locks / "by-source" / f"{key}.json"
-    if not relock and (found := _found(index, home)) is not None:
-        return found
-    from filelock import FileLock
-
-    index.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    guard = FileLock(index.with_suffix(".lock"))
-    if not _acquired_at_once(guard):
-        report("environment", "waiting for another orch that locks the same environment")
-        guard.acquire()
     try:
+        key = _key(request, home)
+        index = home.locks / "by-source" / f"{key}.json"
         if not relock and (found := _found(index, home)) is not None:
             return found
-        return _locked(request, platform, index, home=home, report=report, build_source=build_source)
-    finally:
-        guard.release()
+        with _only_one(index, report):
+            if not relock and (found := _found(index, home)) is not None:
+                return found
+            return _locked(request, index, home=home, report=report, build_source=build_source)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise OrchError(f"the environment can't be locked in {home.root}: {error.strerror or error}{where}.") from error
 
 
 def lock_path(home: Home, lock_id: str) -> Path:
@@ -156,7 +149,7 @@ def lock_id_of(packages: tuple[LockedPackage, ...]) -> str:
     return sha256_of(sorted([p.manager, p.file_name, p.sha256] for p in packages))
 
 
-def _key(request: EnvironmentRequest, platform: str, home: Home) -> str:
+def _key(request: EnvironmentRequest, home: Home) -> str:
     settings = read_settings(home)
     return sha256_of(
         {
@@ -167,7 +160,7 @@ def _key(request: EnvironmentRequest, platform: str, home: Home) -> str:
             # Only a project that is built depends on more of the commit than the files above.
             "tree": [request.tree, request.subdir] if request.projects else None,
             "paths": list(request.paths),
-            "platform": platform,
+            "platform": current_subdir(),
             "virtual_packages": [_coarse(text) for text in virtual_packages(home)],
             "channels": [list(settings.default_channels), list(settings.conda_defaults)],
             "as_of": None,
@@ -204,7 +197,6 @@ def _environment(value: Mapping[str, Any], *, solved: bool) -> Environment:
 
 def _locked(
     request: EnvironmentRequest,
-    platform: str,
     index: Path,
     *,
     home: Home,
@@ -220,24 +212,31 @@ def _locked(
         "kind": request.kind,
         "path": request.path,
         "files": {path: b64encode(data).decode() for path, data in request.files.items()},
-        "platform": platform,
+        "platform": current_subdir(),
         "virtual_packages": list(virtual_packages(home)),
         "checkout": None if checkout is None else str(checkout),
     }
     answer = run_job("lock", job, home=home, report=report)
     solved = answer.pop("solved")
-    value = {**answer, "platform": platform, "paths": list(request.paths)}
+    value = {**answer, "platform": current_subdir(), "paths": list(request.paths)}
     aside = index.with_suffix(".part")
     aside.write_text(json.dumps(value, indent=1), "utf-8")
     aside.rename(index)
     return _environment(value, solved=solved)
 
 
-def _acquired_at_once(guard: Any) -> bool:
-    from filelock import Timeout
+@contextmanager
+def _only_one(index: Path, report: Report) -> Iterator[None]:
+    from filelock import FileLock, Timeout
 
+    index.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    guard = FileLock(index.with_suffix(".lock"))
     try:
         guard.acquire(timeout=0)
     except Timeout:
-        return False
-    return True
+        report("environment", "waiting for another orch that locks the same environment")
+        guard.acquire()
+    try:
+        yield
+    finally:
+        guard.release()

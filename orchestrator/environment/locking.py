@@ -59,7 +59,7 @@ def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any
 
     The lock is in `home.locks` when this returns.
     """
-    with TemporaryDirectory(dir=home.cache / "jobs", ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         task = _Task(
             kind=job["kind"],
             path=job["path"],
@@ -154,6 +154,7 @@ async def _solved(task: _Task, wish: Wish) -> dict[str, Any]:
             ) from error
         conda = [_conda_package(record, connection) for record in records]
         pip, notes = await _pip(task, wish, conda, connection)
+    notes += _gpu_notes(task, conda)
     packages = [*conda, *pip]
     digest = (
         content_hash(task.layout, task.path, [posixpath.basename(task.path)], task.platform)
@@ -173,6 +174,13 @@ async def _solved(task: _Task, wish: Wish) -> dict[str, Any]:
 
     lock_id = _publish(task, packages, write)
     return _answer(lock_id, packages, wish.variables, [*wish.notes, *notes], solved=True)
+
+
+def _gpu_notes(task: _Task, conda: Sequence[LockedPackage]) -> list[str]:
+    given = next((text.split("=")[1] for text in task.virtual_packages if text.startswith("__cuda=")), None)
+    if given is None or not any(text.startswith("__cuda") for package in conda for text in package.depends):
+        return []
+    return [f"the environment is solved for CUDA {given}: a machine without it can't use it."]
 
 
 async def _pip(

@@ -110,6 +110,7 @@ def lock_pip(
         return []
     python = next(package.version for package in conda if package.name == "python")
     provided = _provided(conda)
+    _refuse_paths(requirements, path)
     _write_inputs(requirements, provided, scratch)
     arguments = [
         *("pip", "compile", "--quiet", "--no-header", "--format", "pylock.toml", "--generate-hashes"),
@@ -118,7 +119,8 @@ def lock_pip(
     ]
     # Wheels alone decide first: nothing of the project's dependencies runs then.
     report("environment", f"locking the pip packages of {path}")
-    host = ["--python", sys.executable, "--python-version", python]
+    release = ".".join(re.findall(r"\d+", python)[:3])
+    host = ["--python", sys.executable, "--python-version", release]
     done = run_uv(home, [*arguments, *host, "--no-build", "requirements.in"], cwd=scratch)
     if done.returncode and _wants_build(done.stderr):
         done = run_uv(
@@ -137,6 +139,17 @@ def lock_pip(
             continue
         locked.append(_locked(package, python, home=home, report=report, python_path=python_of_environment))
     return sorted(locked, key=lambda package: package.name)
+
+
+def _refuse_paths(requirements: Requirements, path: str) -> None:
+    # `pip freeze` writes such lines for packages that conda has built.
+    for entry in requirements.entries:
+        name, separator, url = entry.partition(" @ ")
+        if separator and url.strip().startswith("file:"):
+            raise OrchError(
+                f"{path} takes {name} from {url.strip()}, a folder of the machine where the list was made: "
+                f"write {name}==VERSION instead."
+            )
 
 
 def needs_wheel(package: LockedPackage) -> bool:

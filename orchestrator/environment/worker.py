@@ -8,13 +8,15 @@ or not at all. `python -m orchestrator.environment.worker JOB.json RESULT.json` 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,10 +39,8 @@ def run_job(kind: str, job: Mapping[str, Any], *, home: Home, report: Report = s
     Progress is passed on to `report`. Whatever ends this call ends the worker and what it started; if this process
     dies, the worker ends too. Raises OrchError with the worker's message.
     """
-    folder = home.cache / "jobs"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as name:
-        question, answer, errors = (Path(name) / part for part in ("job.json", "result.json", "stderr"))
+    with _job_folder(home.cache / "jobs") as folder:
+        question, answer, errors = (folder / part for part in ("job.json", "result.json", "stderr"))
         places = {key: str(value) for key, value in asdict(home).items()}
         question.write_text(json.dumps({"kind": kind, "home": places, "job": dict(job)}), "utf-8")
         with errors.open("wb") as stderr:
@@ -50,7 +50,7 @@ def run_job(kind: str, job: Mapping[str, Any], *, home: Home, report: Report = s
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=_worker_environment(),
+                env=_worker_environment(folder),
                 start_new_session=True,
             )
         try:
@@ -61,9 +61,38 @@ def run_job(kind: str, job: Mapping[str, Any], *, home: Home, report: Report = s
         return _result(answer, errors, process.returncode)
 
 
-def _worker_environment() -> dict[str, str]:
+@contextlib.contextmanager
+def _job_folder(parent: Path) -> Iterator[Path]:
+    """A folder for one job and all that is temporary in it; those whose makers died are removed."""
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.ExitStack() as held:
+        # Between its making and its lock a new folder would look like one that was left behind.
+        with _locked(parent, fcntl.LOCK_EX):
+            for left in parent.iterdir():
+                with contextlib.suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    shutil.rmtree(left, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(dir=parent))
+            held.enter_context(_locked(folder, fcntl.LOCK_EX))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    # A flock on the folder itself: the death of its holder, by whatever signal, lets it go.
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, how)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _worker_environment(temporary: Path) -> dict[str, str]:
     root = Path(__file__).resolve().parents[2]
-    environ = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    environ = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "TMPDIR": str(temporary)}
     if root.name not in ("site-packages", "dist-packages"):
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     return environ
@@ -129,6 +158,9 @@ def main(question: str, answer: str) -> NoReturn:
         value: dict[str, Any] = {"result": _work(json.loads(Path(question).read_bytes()), say)}
     except OrchError as error:
         value = {"error": str(error)}
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        value = {"error": f"the environment can't be made ready: {error.strerror or error}{where}."}
     except BaseException as error:
         import traceback
 

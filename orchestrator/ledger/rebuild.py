@@ -57,16 +57,10 @@ def index_run(home: Home, connection: sqlite3.Connection, run_id: str) -> RunRec
 
 
 def missing_runs(home: Home, connection: sqlite3.Connection) -> list[str]:
-    """Runs with a spec in their journal that the ledger does not have, oldest first."""
+    """The ids of the run directories that the ledger does not have, oldest first; some may have no spec yet."""
     with telling(connection):
         known = {run_id for (run_id,) in connection.execute("SELECT run_id FROM runs")}
-    missing = []
-    for run_id in _run_ids(home):
-        if run_id not in known:
-            with contextlib.suppress(OrchError):  # a damaged journal is told of by `rebuild`
-                if read_run(home, run_id) is not None:
-                    missing.append(run_id)
-    return missing
+    return [run_id for run_id in _run_ids(home) if run_id not in known]
 
 
 def rebuild(home: Home, *, report: Report, packages: Callable[[str], Iterable[Package]] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,7 +55,7 @@ def bind(entry: EntryPoint, given: Mapping[str, str], *, cwd: Path) -> Bound:
             values[name] = parameter.default
             _check_default(entry, parameter, parameter.default)
         if parameter.type == "path":
-            local = _local_path(values[name], cwd)
+            local = _local_path(name, values[name], cwd)
             if local is None:
                 downloads[name] = values[name]
             elif name in given:
@@ -74,6 +73,8 @@ def _check_missing(entry: EntryPoint, given: Mapping[str, str]) -> None:
     if not missing:
         return
     listed = ", ".join(f"{p.name} ({p.type})" for p in missing)
+    import difflib
+
     names = {p.name for p in entry.parameters}
     unknown = [name for name in given if name not in names]
     near = [(name, match[0]) for name in unknown if (match := difflib.get_close_matches(name, names, 1))]
@@ -96,7 +97,7 @@ def _check_default(entry: EntryPoint, parameter: Parameter, value: str) -> None:
     what = f"the default {value!r} of parameter {parameter.name!r} of entry point {entry.name!r}"
     if parameter.type == "uri" and not _SCHEME.match(value):
         raise OrchError(f"{what} has no scheme, and it is a uri; give one with -P {parameter.name}=URI.")
-    if parameter.type == "path" and (_is_file_url(value) or not _is_remote(value)) and inside("", value) is None:
+    if parameter.type == "path" and (_is_file_url(value) or (not _is_remote(value) and inside("", value) is None)):
         raise OrchError(
             f"{what} is not a path inside the project; a file of your own you give with -P {parameter.name}=PATH."
         )
@@ -128,14 +129,14 @@ def _is_remote(value: str) -> bool:
     return bool(_SCHEME.match(value)) and not _is_file_url(value)
 
 
-def _local_path(value: str, cwd: Path) -> Path | None:
+def _local_path(name: str, value: str, cwd: Path) -> Path | None:
     """The absolute path that a `path` value means on this machine, or None for a remote URI."""
     if _is_file_url(value):
         from urllib.parse import unquote_to_bytes, urlsplit
 
         parts = urlsplit(value)
         if parts.netloc not in ("", "localhost"):
-            return None
+            raise UsageError(f"parameter {name!r} is a path, and {value!r} is a file of another machine.")
         text = unquote_to_bytes(parts.path.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
     elif _is_remote(value) and not (cwd / value).exists():
         return None

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import posixpath
 import re
-import shlex
 
 from orchestrator.errors import OrchError
 from orchestrator.project.inside import inside
@@ -31,6 +29,8 @@ def choose_entry_point(project: Project, name: str, tree: Tree) -> EntryPoint:
 
 
 def _script_command(name: str, suffix: str) -> str:
+    import shlex
+
     word = shlex.quote(name if not name.startswith("-") else f"./{name}")
     if suffix == ".py":
         return f"python {word}"
@@ -47,6 +47,8 @@ def _unknown(project: Project, name: str) -> str:
     if not known:
         where = f"{project.file} has no entry points" if project.file else "the project has no MLproject file"
         return f"there is no entry point {name!r}: {where}; {scripts} (-e train.py)."
+    import difflib
+
     near = difflib.get_close_matches(name, known, 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"there is no entry point {name!r}; there are {', '.join(known)}; {scripts}.{hint}"

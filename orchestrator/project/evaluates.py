@@ -66,16 +66,14 @@ _OTHER = _Interpreter(
     re.compile(r"-[bBdiIOqsSuvw]+|--(vanilla|no-save|slave|quiet|no-echo)"),
 )
 _UNKNOWN = _Interpreter(_OTHER.code, _PYTHON.flags)
-_INTERPRETERS: tuple[tuple[re.Pattern[str], _Interpreter], ...] = (
-    (re.compile(r"(r?bash|sh|dash|zsh|[mo]?ksh|fish|ash|csh|tcsh|xonsh|nu|pwsh)"), _SHELL),
-    (re.compile(r"(python|pypy|ipython)[\d.]*"), _PYTHON),
-    (
-        re.compile(
-            r"(perl|ruby|node|nodejs|deno|bun|php|lua|luajit|julia|octave|matlab|Rscript|R|ghci|scala|groovy)[\d.]*"
-        ),
-        _OTHER,
+_INTERPRETERS = {
+    **dict.fromkeys("bash rbash sh dash zsh ksh mksh oksh fish ash csh tcsh xonsh nu pwsh".split(), _SHELL),
+    **dict.fromkeys("python pypy ipython".split(), _PYTHON),
+    **dict.fromkeys(
+        "perl ruby node nodejs deno bun php lua luajit julia octave matlab Rscript R ghci scala groovy".split(), _OTHER
     ),
-)
+}
+"""By the name of the program without its version (`python3.11`)."""
 
 _DEVICES = ("/dev/", "/proc/")
 """A script of such a name is what comes through a pipe."""
@@ -285,13 +283,12 @@ def _program(result: Judgement, words: Sequence[Word], at: int, *, first: bool) 
     following = words[at + 1].literal if at + 1 < len(words) else ""
     if EXPANSION in words[at].literal and _UNKNOWN.code.fullmatch(following):
         _code(result, words, at + 1, _UNKNOWN, f"the program {following}")
-    for pattern, interpreter in _INTERPRETERS:
-        if name and pattern.fullmatch(name):
-            ended = _options(result, words, at, interpreter, name)
-            if not ended and first:
-                result.evaluates_stdin = name
-            elif not ended:
-                result.feeds_stdin = name
+    interpreter = _INTERPRETERS.get(name.rstrip("0123456789."))
+    if interpreter and not _options(result, words, at, interpreter, name):
+        if first:
+            result.evaluates_stdin = name
+        else:
+            result.feeds_stdin = name
 
 
 def _options(result: Judgement, words: Sequence[Word], at: int, interpreter: _Interpreter, name: str) -> bool:

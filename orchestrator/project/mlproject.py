@@ -88,11 +88,11 @@ class _Document:
         raise OrchError(f"{self.path} line {self._line(keys)}: {problem}")
 
     def _line(self, keys: tuple[Any, ...]) -> int:
-        node, line = self.node, 0
+        node = self.node
+        line = 0 if node is None or keys else node.start_mark.line
         for key in keys:
             if node is None:
                 break
-            line = node.start_mark.line
             entries = node.value if isinstance(node.value, list) else []
             if isinstance(key, int) and entries and not isinstance(entries[0], tuple):
                 node = entries[key]

@@ -38,7 +38,12 @@ class Document:
 
 @dataclass(slots=True)
 class Findings:
-    """What a scan found, in the order of the text. The last four say who evaluates what, "" for nobody."""
+    """What a scan found.
+
+    `evaluates_state` says who evaluates what variables hold, `evaluates_stdin` who runs what it reads, `feeds_stdin`
+    who does so if it is given something to read; "" for nobody. `stores_everything`: any value may come to stand in a
+    variable. `has_streams`: there is a pipe or a redirected input.
+    """
 
     places: list[Place] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Mapping
 
 from orchestrator.errors import OrchError
@@ -39,7 +38,7 @@ def render(command: str, parameters: Mapping[str, str]) -> Script:
     at = 0
     for spot, name in pairs:
         if spot.quoting != "comment":
-            _check(template, spot, name, parameters[name])
+            _check(template, spot, name, parameters)
         out.append(template.text[at : spot.offset])
         out.append(_written(spot, name, parameters, variables))
         at = spot.offset + 1
@@ -78,10 +77,15 @@ def _name_of(template: Template, spot: Place) -> str:
     return template.names[template.text.count(MARK, 0, spot.offset)]
 
 
-def _check(template: Template, spot: Place, name: str, value: str) -> None:
+def _variable(name: str, parameters: Mapping[str, str]) -> str:
+    return f"ORCH_P_{list(parameters).index(name)}"
+
+
+def _check(template: Template, spot: Place, name: str, parameters: Mapping[str, str]) -> None:
+    value = parameters[name]
     if "\0" in value:
         raise OrchError(f"the value of parameter {name!r} holds a NUL character, which no program's argument can.")
-    size = len(os.fsencode(value)) + len(f"ORCH_P_{len(template.names)}=") + 1
+    size = len(os.fsencode(f"{_variable(name, parameters)}={value}")) + 1
     if size > LONGEST:
         raise OrchError(
             f"the value of parameter {name!r} is {size:,} bytes long; the system takes {LONGEST:,} in one argument. "
@@ -90,7 +94,7 @@ def _check(template: Template, spot: Place, name: str, value: str) -> None:
     if spot.again and not _PLAIN.fullmatch(value):
         raise OrchError(
             f"parameter {name!r} is {value!r}, which can't stand at {template.where(spot.offset)} of the command: "
-            f"{spot.again.rstrip(',')} would evaluate it there. Only letters, digits and . _ / + - are let through "
+            f"{spot.again} would evaluate it there. Only letters, digits and . _ / + - are let through "
             "(not + or - first)."
         )
 
@@ -110,7 +114,7 @@ def _written(spot: Place, name: str, parameters: Mapping[str, str], variables: d
         return f"{{{name}}}"
     if spot.quoting == "literal":
         return parameters[name]
-    variable = f"ORCH_P_{list(parameters).index(name)}"
+    variable = _variable(name, parameters)
     variables[variable] = parameters[name]
     reference = f"${{{variable}}}"
     if spot.quoting == "bare":
@@ -136,6 +140,8 @@ def _shown(spot: Place, name: str, value: str) -> str:
         return f"{{{name}}}"
     if _PLAIN.fullmatch(value):
         return value
+    import shlex
+
     word = shlex.quote(value) if value.isprintable() else _ansi(value)
     if spot.quoting == "bare":
         return word

@@ -45,7 +45,10 @@ class _List:
 def scan(template: Template) -> Findings:
     """Scans a command. Raises OrchError, with the place, for text that bash can't read or this can't judge."""
     found = Findings()
-    commands(Reader(template, template.text, range(len(template.text) + 1), found, commands), "")
+    try:
+        commands(Reader(template, template.text, range(len(template.text) + 1), found, commands), "")
+    except RecursionError as error:
+        raise OrchError("the command is nested too deeply to be read; put it in a script.") from error
     stdin = found.evaluates_stdin or (found.feeds_stdin if found.has_streams else "")
     for spot in found.places:
         if not spot.again and stdin:

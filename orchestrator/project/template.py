@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -86,6 +85,8 @@ def _field(command: str, at: int, known: Collection[str], what: str) -> str:
             f"{what} has {{{name}}} at {where}; write the parameter's name in it, or double the braces of the shell."
         )
     if name.replace("-", "_").isidentifier():
+        import difflib
+
         if command[at - 1 : at] == "$":
             hint = f"a shell variable is written ${{{{{name}}}}}"
         elif near := difflib.get_close_matches(name, known, 1):

@@ -9,4 +9,13 @@ from orchestrator.source.resolve import Resolved, ignored_files, local_directory
 from orchestrator.source.snapshot import LargeFile
 from orchestrator.source.tree import Tree, open_tree
 
-__all__ = ["LargeFile", "Resolved", "Tree", "checkout", "ignored_files", "local_directory", "open_tree", "resolve_source"]
+__all__ = [
+    "LargeFile",
+    "Resolved",
+    "Tree",
+    "checkout",
+    "ignored_files",
+    "local_directory",
+    "open_tree",
+    "resolve_source",
+]

@@ -65,14 +65,15 @@ def download(archive: Archive, into: Path) -> None:
     import base64
     import urllib.error
     import urllib.request
+    from http.client import HTTPMessage
     from urllib.parse import unquote, urlsplit, urlunsplit
 
     class Redirects(urllib.request.HTTPRedirectHandler):
         def redirect_request(
-            self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: object, newurl: str
+            self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
         ) -> urllib.request.Request | None:
             parse_remote(newurl, query=True)
-            return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
 
     parts = urlsplit(archive.secret_url or archive.url)
     host = parts.netloc.rpartition("@")[2]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.errors import OrchError
 from orchestrator.model import Source
-from orchestrator.paths import Home
+from orchestrator.paths import Home, stays_below
 from orchestrator.report import Report, silent
 from orchestrator.source.gitprogram import GitFailed, local_env, run_git
 from orchestrator.source.location import Remote
@@ -24,13 +24,18 @@ def checkout(source: Source, into: Path, *, home: Home, report: Report = silent)
     (a record from elsewhere), it is fetched from `source.url`. Returns sentences for the person. Raises OrchError
     when `into` is in use, the commit can't be had, or a file of the project is an LFS pointer without its bytes.
     """
-    world = World(home, report, offline=False)
-    into = into.absolute()
+    try:
+        return _checkout(source, into.absolute(), World(home, report, offline=False))
+    except OSError as error:
+        raise OrchError(f"{error.filename or into} can't be written: {error.strerror}.") from error
+
+
+def _checkout(source: Source, into: Path, world: World) -> tuple[str, ...]:
     pointers = _write_commit(Remote(source.url), source.commit, into, "", world)
     for submodule in source.submodules:
         place = into / submodule.path
-        # git made the folder; a path through a symbolic link or `..` is not what it made
-        if not submodule.path or place.resolve() != Path(os.path.normpath(into.resolve() / submodule.path)):
+        # git made this folder; behind a symbolic link it would be another
+        if not stays_below(submodule.path) or place.resolve() != into.resolve() / submodule.path:
             raise OrchError(f"the submodule path {submodule.path!r} leaves the commit {source.commit}.")
         pointers += _write_commit(Remote(submodule.url), submodule.commit, place, submodule.path + "/", world)
     return _tell_pointers(source, pointers)

@@ -126,7 +126,7 @@ def unknown_revision(revision: str, where: str, names: Sequence[str]) -> OrchErr
     """The error for a name that is no branch, tag or commit, with the names that look like it."""
     from difflib import get_close_matches
 
-    near = get_close_matches(revision, sorted(set(names)), n=3, cutoff=0.6)
+    near = get_close_matches(revision, sorted(set(names)), n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return OrchError(f"{where} has no branch, tag or commit {revision!r}.{hint}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,13 +74,16 @@ def resolve_source(
     location = parse_location(text)
     revision = check_revision(revision) if revision is not None else None
     world = World(home, report, offline)
-    if isinstance(location, Folder):
-        resolved = _resolve_folder(location, revision, world)
-    elif isinstance(location, Archive):
-        resolved = _resolve_archive(location, revision, world)
-    else:
-        resolved = _resolve_remote(location, revision, world)
-    return _in_subdir(resolved, home)
+    try:
+        if isinstance(location, Folder):
+            resolved = _resolve_folder(location, revision, world)
+        elif isinstance(location, Archive):
+            resolved = _resolve_archive(location, revision, world)
+        else:
+            resolved = _resolve_remote(location, revision, world)
+        return _in_subdir(resolved, home)
+    except OSError as error:
+        raise OrchError(f"{error.filename or home.sources} can't be used: {error.strerror}.") from error
 
 
 def local_directory(source: Source) -> Path | None:
@@ -95,6 +97,8 @@ def ignored_files(text: str) -> tuple[str, ...]:
 
     At most 20 names, caches of Python not among them; () for anything but a local folder. Never raises.
     """
+    import tempfile
+
     try:
         location = parse_location(text)
         if not isinstance(location, Folder):
@@ -109,7 +113,12 @@ def ignored_files(text: str) -> tuple[str, ...]:
             names = list_ignored(root, repository, git_dir)
     except (OrchError, GitFailed, OSError):
         return ()
-    kept = [name for name in names if "__pycache__/" not in name and not name.endswith(".pyc")]
+    kept: list[str] = []
+    for name in sorted(names):
+        # a folder of nothing but ignored files is listed, and its files again
+        below = any(name.startswith(folder) for folder in kept if folder.endswith("/"))
+        if not below and "__pycache__/" not in name and not name.endswith(".pyc"):
+            kept.append(name)
     return tuple(kept[:_SHOWN_IGNORED])
 
 
@@ -267,6 +276,8 @@ def _resolve_archive(archive: Archive, revision: str | None, world: World) -> Re
             raise UsageError(f"{archive.url} is an archive, which has no revision {revision!r}.")
     if archive.path is None and world.offline:
         raise OrchError(f"{archive.url} would have to be fetched, and the network is not to be used.")
+    import tempfile
+
     folder = Path(tempfile.mkdtemp(prefix=".zip-", dir=world.home.sources))
     try:
         resolved = _unpacked(archive, folder, world)

@@ -1,27 +1,34 @@
 """A work tree, as it is, as a tree object in a mirror. The user's repository is read, never written.
 
-git works here with a git directory and an index of our own; the objects of the user's repository are alternates. The
-index starts as a copy of the user's, whose stat data tell which files were touched, and is kept, so that the next
-snapshot only reads what changed since.
+The index of a snapshot is kept, so that the next one only reads what changed since; but what it says must never make
+the same state another commit.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from orchestrator.errors import OrchError
 from orchestrator.report import Report, silent
-from orchestrator.source.contents import submodule_urls
+from orchestrator.source.contents import list_tree, submodule_urls
 from orchestrator.source.gitprogram import GitFailed, local_env, run_git
 from orchestrator.source.lfs import file_matches, read_pointers
 from orchestrator.source.mirror import make_snapshot_repository
 from orchestrator.source.repository import Facts, Head, Repository, read_facts, read_head, repository_at
+from orchestrator.source.worktree import (
+    Place,
+    copy_users_index,
+    index_entries,
+    keep_index,
+    own_index,
+    set_entries,
+    update_index,
+    write_tree,
+)
 
 LARGE_BYTES = 100_000_000
 """Untracked files above this size stay out of a snapshot; they become inputs of the run."""
@@ -33,9 +40,6 @@ _MANY = 1000
 
 _NEVER = ("-x", "__pycache__/", "-x", ".hg/", "-x", ".svn/", "-x", ".bzr/")
 """Untracked folders that are no one's work: caches of Python, and other version control."""
-
-_FAST = (("core.looseCompression", "1"), ("core.preloadIndex", "true"))
-_DEFAULTS = {"core.filemode": "true", "core.symlinks": "true", "core.ignorecase": "false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,39 +64,6 @@ class Snapshot:
     def clean(self) -> bool:
         """Whether the work tree is what its HEAD holds."""
         return self.head is not None and self.tree == self.head.tree
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One work tree to record: where it is, the repository of it, and what git needs to work on it."""
-
-    root: Path
-    repository: Repository | None
-    mirror: Path
-    git_dir: Path
-    facts: Facts
-    report: Report
-    ignore: bool
-
-    def env(self, index: Path, alternates: Sequence[Path] = ()) -> dict[str, str]:
-        """git's environment for this work tree and an index file; `alternates` are further object folders."""
-        config = dict(_FAST) | _DEFAULTS | dict(self.facts.settings)
-        if self.repository is not None:
-            alternates = [self.repository.objects, *alternates]
-            config["core.excludesFile"] = str(self.repository.common / "info" / "exclude")
-            config["core.attributesFile"] = str(self.repository.common / "info" / "attributes")
-        return local_env(
-            self.git_dir,
-            work_tree=self.root,
-            index=index,
-            objects=self.mirror / "objects",
-            alternates=alternates,
-            config=config.items(),
-        )
-
-    def git(self, index: Path, *args: str, data: bytes = b"", alternates: Sequence[Path] = ()) -> bytes:
-        """Run git on this work tree. Raises GitFailed."""
-        return run_git(*args, env=self.env(index, alternates), cwd=self.root, data=data)
 
 
 def take_snapshot(
@@ -132,11 +103,14 @@ def list_ignored(root: Path, repository: Repository | None, git_dir: Path) -> li
 
 
 def is_part(repository: Repository, path: str, mirror: Path, facts: Facts) -> bool:
-    """Whether any file below `path` of a work tree is tracked, or would be recorded. Raises GitFailed."""
+    """Whether any file below `path` of a work tree is tracked, or would be recorded."""
     git_dir = make_snapshot_repository(mirror, facts.object_format)
     place = Place(repository.root, repository, mirror, git_dir, facts, silent, ignore=True)
     options = ("-z", "-c", "-o", "--exclude-standard", "--directory", "--no-empty-directory")
-    return bool(place.git(repository.git_dir / "index", "ls-files", *options, "--", path))
+    try:
+        return bool(place.git(repository.git_dir / "index", "ls-files", *options, "--", path))
+    except GitFailed:
+        return True  # an index that can't be read by itself (a split one): the snapshot will see
 
 
 def make_commit(mirror: Path, tree: str, head: Head | None) -> str:
@@ -151,15 +125,15 @@ def make_commit(mirror: Path, tree: str, head: Head | None) -> str:
 
 def _take(place: Place, head: Head | None) -> Snapshot:
     if head is not None:
-        with _own_index(place, kept=False) as index:
+        with own_index(place, kept=False) as index:
             tree = _clean_tree(place, index)
         if tree == head.tree:
             return Snapshot(head.tree, head, place.facts, _own(place))
-    with _own_index(place, kept=True) as index:
+    with own_index(place, kept=True) as index:
         large, nested_paths = _record_changes(place, index, head)
         nested = _nested_snapshots(place, index, nested_paths)
-        tree = _write_tree(place, index)
-        _keep_index(place, index)
+        tree = write_tree(place, index)
+        keep_index(place, index)
         if nested:
             tree = _graft(place, index, nested)
     repositories = _own(place)
@@ -171,92 +145,6 @@ def _take(place: Place, head: Head | None) -> Snapshot:
 
 def _own(place: Place) -> dict[str, Repository]:
     return {"": place.repository} if place.repository is not None else {}
-
-
-# --- the index -----------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _own_index(place: Place, *, kept: bool) -> Iterator[Path]:
-    """A private index file: the kept one if the user's has not changed since, else a copy of the user's."""
-    index = place.git_dir / f".index.{os.getpid()}.{os.urandom(4).hex()}"
-    try:
-        if not (kept and _copy_index(_kept_index(place), index)):
-            _copy_users_index(place, index)
-        yield index
-    finally:
-        for leftover in (index, index.with_name(index.name + ".lock")):
-            leftover.unlink(missing_ok=True)
-
-
-def _copy_users_index(place: Place, index: Path) -> None:
-    index.unlink(missing_ok=True)
-    if place.repository is not None:
-        _copy_index(place.repository.git_dir / "index", index)
-
-
-def _copy_index(source: Path, index: Path) -> bool:
-    """Copy an index with its time: git reads again what was changed in the second in which the index was written."""
-    try:
-        status = source.stat()
-        index.write_bytes(source.read_bytes())
-    except FileNotFoundError:
-        return False
-    os.utime(index, ns=(status.st_atime_ns, status.st_mtime_ns))
-    return True
-
-
-def _kept_index(place: Place) -> Path:
-    """Where the index of the last snapshot is, if the user's index was then what it is now."""
-    stamp = "none"
-    if place.repository is not None and (place.repository.git_dir / "index").exists():
-        status = (place.repository.git_dir / "index").stat()
-        stamp = f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
-    return place.git_dir / f"{_index_key(place)}{stamp}"
-
-
-def _index_key(place: Place) -> str:
-    return f"index-{hashlib.sha256(os.fsencode(place.root)).hexdigest()[:16]}-"
-
-
-def _keep_index(place: Place, index: Path) -> None:
-    kept = _kept_index(place)
-    for older in place.git_dir.glob(_index_key(place) + "*"):
-        if older != kept:
-            older.unlink(missing_ok=True)
-    aside = index.with_name(index.name + ".keep")
-    if _copy_index(index, aside):
-        aside.replace(kept)
-
-
-def _index_entries(place: Place, index: Path) -> dict[str, tuple[str, str]]:
-    """What the index holds: path -> (mode, id)."""
-    entries = {}
-    for line in place.git(index, "ls-files", "-s", "-z").split(b"\0")[:-1]:
-        info, _, path = line.partition(b"\t")
-        mode, object_id, _ = info.decode().split(" ")
-        entries[os.fsdecode(path)] = (mode, object_id)
-    return entries
-
-
-def _write_tree(place: Place, index: Path, alternates: Sequence[Path] = ()) -> str:
-    try:
-        return place.git(index, "write-tree", alternates=alternates).decode().strip()
-    except GitFailed as error:
-        # in the middle of a merge the files are what the user sees, with the marks of the conflict in them
-        unmerged = place.git(index, "ls-files", "-u", "-z").split(b"\0")[:-1]
-        if not unmerged:
-            raise error
-        paths = dict.fromkeys(os.fsdecode(line.partition(b"\t")[2]) for line in unmerged)
-        _update_index(place, index, list(paths), ())
-        return place.git(index, "write-tree", alternates=alternates).decode().strip()
-
-
-def _update_index(place: Place, index: Path, add: Sequence[str], remove: Sequence[str]) -> None:
-    for options, paths in ((("--force-remove",), remove), (("--add", "--remove", "--replace"), add)):
-        if paths:
-            data = b"".join(os.fsencode(path) + b"\0" for path in paths)
-            place.git(index, "update-index", *options, "-z", "--stdin", data=data)
 
 
 # --- what changed --------------------------------------------------------------------------------------------------
@@ -297,19 +185,21 @@ def _record_changes(place: Place, index: Path, head: Head | None) -> tuple[list[
         changes = _list_changes(place, index)
     if any(path.rpartition("/")[2] == ".gitattributes" for path in changes):
         # how other files compare to their blobs may have changed, which a kept index can't tell
-        _copy_users_index(place, index)
+        copy_users_index(place, index)
         changes = _list_changes(place, index)
     nested = [path.rstrip("/") for path in changes if path.endswith("/")]
     untracked = {path for path, unknown in changes.items() if unknown}
     add, remove, big = _sorted_changes(place, [path for path in changes if not path.endswith("/")], untracked)
-    pointers = _pointers(place, index, [path for path in (*add, *big) if path not in untracked])
-    unchanged = {p for p, (oid, size) in pointers.items() if file_matches(place.root / p, oid, size)}
-    tracked = _users_paths(place) if set(big) - untracked else set()
+    # the user's index tells what is tracked, and as what: a kept one holds what was recorded before
+    tracked = _users_entries(place, head) if add or big else {}
+    pointers = _pointers(place, tracked, (*add, *big))
+    unchanged = [p for p, (oid, size) in pointers.items() if file_matches(place.root / p, oid, size)]
     left_out = [p for p in big if p not in unchanged and (p not in tracked or p in pointers)]
     add = [p for p in (*add, *big) if p not in unchanged and p not in left_out]
     if len(add) > _MANY:
         place.report("source", f"recording {len(add)} files of {place.root}")
-    _update_index(place, index, add, [*remove, *left_out, *_newly_ignored(place, index)])
+    update_index(place, index, add, [*remove, *left_out, *_newly_ignored(place, index)])
+    set_entries(place, index, {path: tracked[path] for path in unchanged})
     return [LargeFile(path, place.root / path) for path in left_out], nested
 
 
@@ -337,23 +227,22 @@ def _sorted_changes(place: Place, paths: Iterable[str], untracked: set[str]) -> 
     return add, remove, big
 
 
-def _pointers(place: Place, index: Path, paths: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """Which of these paths are Git LFS pointers in the index: path -> (sha256, size) of the file they stand for."""
-    if not paths:
-        return {}
-    entries = _index_entries(place, index)
+def _pointers(place: Place, entries: Mapping[str, tuple[str, str]], paths: Iterable[str]) -> dict[str, tuple[str, int]]:
+    """Which of these paths are Git LFS pointers in `entries`: path -> (sha256, size) of the file they stand for."""
     ids = {path: entries[path][1] for path in paths if entries.get(path, ("", ""))[0].startswith("100")}
-    alternates = [place.repository.objects] if place.repository is not None else []
-    found = read_pointers(place.mirror, ids.values(), alternates)
+    found = read_pointers(place.mirror, ids.values(), place.objects)
     return {path: found[object_id] for path, object_id in ids.items() if object_id in found}
 
 
-def _users_paths(place: Place) -> set[str]:
-    """The paths that the user's own index holds."""
+def _users_entries(place: Place, head: Head | None) -> dict[str, tuple[str, str]]:
+    """What the user's own index holds: path -> (mode, id); of HEAD where the index can't be read by itself."""
     if place.repository is None:
-        return set()
-    out = place.git(place.repository.git_dir / "index", "ls-files", "-z")
-    return {os.fsdecode(path) for path in out.split(b"\0")[:-1]}
+        return {}
+    try:
+        return index_entries(place, place.repository.git_dir / "index")
+    except GitFailed:
+        entries = list_tree(place.mirror, head.tree, place.objects) if head is not None else []
+        return {entry.path: (entry.mode, entry.id) for entry in entries}
 
 
 def _newly_ignored(place: Place, index: Path) -> list[str]:
@@ -375,14 +264,13 @@ def _newly_ignored(place: Place, index: Path) -> list[str]:
 
 def _nested_snapshots(place: Place, index: Path, untracked: Sequence[str]) -> dict[str, Snapshot]:
     """The repositories inside the work tree that must become plain content; clean submodules stay links."""
-    entries = _index_entries(place, index)
+    entries = index_entries(place, index)
     links = {path: object_id for path, (mode, object_id) in entries.items() if mode == "160000"}
     if not links and not untracked:
         return {}
     urls: dict[str, tuple[str, str]] = {}
     if links and ".gitmodules" in entries:
-        alternates = [place.repository.objects] if place.repository is not None else []
-        urls = submodule_urls(place.mirror, entries[".gitmodules"][1], alternates)
+        urls = submodule_urls(place.mirror, entries[".gitmodules"][1], place.objects)
     nested = {}
     for path in (*links, *untracked):
         repository = repository_at(place.root / path)
@@ -393,15 +281,14 @@ def _nested_snapshots(place: Place, index: Path, untracked: Sequence[str]) -> di
         if not (path in urls and snapshot.clean):
             nested[path] = snapshot
         elif snapshot.head is not None and snapshot.head.commit != links[path]:
-            line = f"160000 {snapshot.head.commit}\t".encode() + os.fsencode(path) + b"\0"
-            place.git(index, "update-index", "-z", "--index-info", data=line)
+            set_entries(place, index, {path: ("160000", snapshot.head.commit)})
     return nested
 
 
 def _graft(place: Place, index: Path, nested: Mapping[str, Snapshot]) -> str:
     """The tree with the nested repositories' trees in it."""
     objects = [r.objects for snapshot in nested.values() for r in snapshot.repositories.values()]
-    _update_index(place, index, (), list(nested))
+    update_index(place, index, (), list(nested))
     for path, snapshot in nested.items():
         place.git(index, "read-tree", f"--prefix={path}/", snapshot.tree, alternates=objects)
-    return _write_tree(place, index, objects)
+    return write_tree(place, index, objects)

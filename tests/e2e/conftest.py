@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -11,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 ORCH = Path(sys.executable).with_name("orch")
 
+CHECKOUT = Path(__file__).parents[2]
+CONDA_FORGE = "https://conda.anaconda.org/conda-forge"
 CONDA_YAML = "channels: [conda-forge]\ndependencies: [python]\n"
+SIX_YAML = "channels: [conda-forge]\ndependencies: [python, six]\n"
 
 
 def orch(*arguments: object, code: int | None = 0, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -43,6 +48,33 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(["git", "-C", folder, *arguments], check=True, capture_output=True, text=True).stdout.rstrip(
         "\n"
     )
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory, channel: Path) -> Path:
+    """An `ORCH_HOME` that has the usual environments, shared by the workers of a session."""
+    home = tmp_path_factory.getbasetemp().parent / "warm-home"
+    with FileLock(f"{home}.lock"):
+        if not (home / "ready").exists():
+            home.mkdir(mode=0o700)
+            (home / "config.toml").write_text(f'[mirrors]\n"{CONDA_FORGE}" = ["{channel.as_uri()}"]\n')
+            for name, yaml in (("python", CONDA_YAML), ("six", SIX_YAML)):
+                folder = home / "projects" / name
+                folder.mkdir(parents=True)
+                (folder / "MLproject").write_text(mlproject("true"))
+                (folder / "conda.yaml").write_text(yaml)
+                orch("run", folder, env={"ORCH_HOME": str(home)})
+            (home / "ready").touch()
+    return home
+
+
+@pytest.fixture
+def orch_home(cold_home: Path, warm: Path) -> Path:
+    """An `ORCH_HOME` whose usual environments are solved and installed already, and that has nothing else."""
+    shutil.copytree(warm / "locks", cold_home / "locks")
+    with (cold_home / "config.toml").open("a") as config:
+        config.write("[paths]\n" + "".join(f'{name} = "{warm / name}"\n' for name in ("envs", "cache")))
+    return cold_home
 
 
 @pytest.fixture

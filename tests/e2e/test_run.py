@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from e2e.conftest import CONDA_YAML, git, mlproject, orch, orch_json
+
+from e2e.conftest import CONDA_YAML, SIX_YAML, git, mlproject, orch, orch_json
 
 TRAIN = """\
 import json, os, sys
@@ -59,7 +60,10 @@ def test_a_run_by_url_and_branch_is_recorded_and_its_outputs_come_back(project: 
     assert (logs.stdout, logs.stderr) == ("alpha is 5.1\n", "careful\n")
 
 
-def test_the_second_run_neither_solves_nor_installs_and_has_the_same_spec(project: Path, orch_home: Path) -> None:
+def test_the_second_run_neither_solves_nor_installs_and_has_the_same_spec(
+    make_project: Callable[..., Path], cold_home: Path
+) -> None:
+    project, orch_home = make_project(PROJECT), cold_home
     first = orch_json("run", project.as_uri())
     lock = first["spec"]["environment"]["lock_id"]
     prefix = orch_home / "envs" / lock
@@ -146,22 +150,23 @@ def test_the_program_sees_fixed_variables_and_nothing_of_the_callers_python(
 ) -> None:
     site = isolated / ".local" / "lib" / "python3.11" / "site-packages"
     site.mkdir(parents=True)
-    (site / "json.py").write_text("raise SystemExit('the user site was used')")
-    (site / "sitecustomize.py").write_text("print('the user site was used')")
-    code = "import os, json; print(json.dumps(dict(os.environ)))"
-    project = make_project({"MLproject": mlproject(f'python -c "{code}"'), "conda.yaml": CONDA_YAML})
+    (site / "six.py").write_text("__version__ = 'that of the user site'")
+    code = "import os, json, six; print(json.dumps({**os.environ, 'six': six.__version__}))"
+    project = make_project({"MLproject": mlproject("python probe.py"), "conda.yaml": SIX_YAML, "probe.py": code})
     environ = {"PYTHONPATH": str(site), "EDITOR": "vi", "MINE": "yes", "OPENAI_API_KEY": "sk-secret-secret-secret"}
     done = orch("run", project, "--env", "MINE", "--env", "OPENAI_API_KEY", env=environ)
     seen = json.loads(done.stdout)
+    assert seen["six"].startswith("1.")
     assert seen["MINE"] == "yes"
     assert seen["OPENAI_API_KEY"] == "sk-secret-secret-secret"
     assert seen["PYTHONHASHSEED"] == "0"
     assert "EDITOR" not in seen
     assert "PYTHONPATH" not in seen
-    assert seen["CONDA_PREFIX"].startswith(str(orch_home))
+    assert seen["CONDA_PREFIX"].endswith(orch_json("show")["spec"]["environment"]["lock_id"])
     run = orch_json("show")
     assert run["spec"]["secrets"] == ["OPENAI_API_KEY"]
     everything = subprocess.run(["grep", "-rl", "sk-secret-secret", orch_home], capture_output=True, text=True)
+    assert any(line.endswith("stdout.log") for line in everything.stdout.splitlines())  # the search does find it
     assert [line for line in everything.stdout.splitlines() if not line.endswith("stdout.log")] == []
 
 

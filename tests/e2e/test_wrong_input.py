@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from e2e.conftest import CONDA_YAML, mlproject, orch, orch_json
 
 Make = Callable[..., Path]
@@ -33,7 +34,7 @@ def project(make_project: Make, orch_home: Path) -> Path:
 
 
 def test_no_such_repository(orch_home: Path, tmp_path: Path) -> None:
-    assert "nowhere" in refused(orch_home, tmp_path / "nowhere")
+    assert "nowhere" in refused(orch_home, tmp_path / "nowhere", code=2)
     assert "nowhere" in refused(orch_home, (tmp_path / "nowhere").as_uri())
 
 
@@ -157,9 +158,11 @@ def small_disk(tmp_path: Path):
     subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_a_full_disk_while_installing(project: Path, orch_home: Path, small_disk: Path) -> None:
-    (orch_home / "config.toml").open("a").write(f'[paths]\nenvs = "{small_disk / "envs"}"\n')
-    message = refused(orch_home, project, "-P", "alpha=1")
+def test_a_full_disk_while_installing(make_project: Make, cold_home: Path, small_disk: Path) -> None:
+    project = make_project({"MLproject": mlproject("true"), "conda.yaml": CONDA_YAML})
+    with (cold_home / "config.toml").open("a") as config:
+        config.write(f'[paths]\nenvs = "{small_disk / "envs"}"\n')
+    message = refused(cold_home, project)
     assert "space" in message
     assert [p for p in (small_disk / "envs").iterdir() if not p.name.startswith(".")] == []
 
@@ -167,7 +170,8 @@ def test_a_full_disk_while_installing(project: Path, orch_home: Path, small_disk
 def test_a_full_disk_while_storing_keeps_the_record_and_the_outputs(
     make_project: Make, orch_home: Path, small_disk: Path
 ) -> None:
-    (orch_home / "config.toml").open("a").write(f'[paths]\nstore = "{small_disk / "store"}"\n')
+    with (orch_home / "config.toml").open("a") as config:
+        config.write(f'store = "{small_disk / "store"}"\n')
     project = make_project({"MLproject": mlproject("head -c 60000000 /dev/urandom >big"), "conda.yaml": CONDA_YAML})
     done = orch("run", project, code=125)
     assert "space" in done.stderr

@@ -122,6 +122,11 @@ def test_a_package_that_no_index_has_is_told(home: Home, index: Index) -> None:
         resolve(home, pip_section("nosuchthing"))
 
 
+def test_a_folder_of_another_machine_is_told_from_a_package(home: Home, index: Index) -> None:
+    with pytest.raises(OrchError, match=r"takes alpha from file:///croot/alpha/work, .* write alpha==VERSION"):
+        resolve(home, pip_section("alpha @ file:///croot/alpha/work"))
+
+
 def test_requirement_files_are_followed_from_where_they_stand(home: Home, index: Index) -> None:
     files = pip_section("-r deps/all.txt", "-c deps/pins.txt", conda="six") | {
         "deps/all.txt": "# all\n-r more/beta.txt\nalpha \\\n  >=1\n",

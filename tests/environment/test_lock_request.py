@@ -77,12 +77,12 @@ def test_requirements_by_url_are_refused() -> None:
 
 
 def test_a_project_without_project_files_is_refused() -> None:
-    with pytest.raises(OrchError, match="no pyproject.toml"):
+    with pytest.raises(OrchError, match=r"no pyproject\.toml"):
         request({"environment.yml": section("-e .")})
 
 
 def test_an_environment_file_that_is_not_there_is_refused() -> None:
-    with pytest.raises(OrchError, match="environment.yml is not in the commit"):
+    with pytest.raises(OrchError, match=r"environment\.yml is not in the commit"):
         request({})
 
 

@@ -147,6 +147,18 @@ def test_variables_are_text(home: Home) -> None:
     assert environment.variables == {"A": "1", "B": "x y", "C": ""}
 
 
+def test_a_lock_that_needs_a_gpu_says_so(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = {"name": "net", "version": "1", "build": "0", "build_number": 0, "depends": ["__cuda >=12"]}
+    index |= {"subdir": "noarch", "sha256": "a" * 64, "md5": "b" * 32, "size": 1}
+    (tmp_path / "gpu/noarch").mkdir(parents=True)
+    repodata = {"info": {"subdir": "noarch"}, "packages": {}, "packages.conda": {"net-1-0.conda": index}}
+    (tmp_path / "gpu/noarch/repodata.json").write_text(json.dumps(repodata))
+    monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "12.4")
+    environment = resolve(home, f"channels: ['{(tmp_path / 'gpu').as_uri()}']\ndependencies: [net]\n")
+
+    assert environment.notes == ("the environment is solved for CUDA 12.4: a machine without it can't use it.",)
+
+
 @pytest.mark.parametrize("ignored", ["name: null\n", "prefix: /home/ada/envs/x\n", "name: x\n", ""])
 def test_what_says_nothing_about_packages_is_passed_over(home: Home, ignored: str) -> None:
     assert "six" in packages(home, resolve(home, ignored + SIX))
@@ -251,8 +263,14 @@ def test_a_wrong_environment_file_is_refused_with_a_sentence(home: Home, text: s
 
 def test_text_that_is_not_utf8_is_refused(home: Home) -> None:
     tree = FileTree({"environment.yml": b"dependencies: [\xff]\n"})
-    with pytest.raises(OrchError, match="environment.yml is not UTF-8 text"):
+    with pytest.raises(OrchError, match=r"environment\.yml is not UTF-8 text"):
         resolve_environment(environment_request("conda", "environment.yml", tree, SOURCE), home=home)
+
+
+def test_a_home_that_can_not_be_written_is_told(home: Home) -> None:
+    (home.locks / "by-source").write_text("in the way")
+
+    assert f"the environment can't be locked in {home.root}: " in refused(home, SIX)
 
 
 # --- a channel over the network ---------------------------------------------------------------------------------

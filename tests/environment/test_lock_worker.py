@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from conftest import CONDA_FORGE
 
+from orchestrator.environment import lock_path, locked_packages
 from orchestrator.environment.host import virtual_packages
 from orchestrator.environment.worker import run_job
 from orchestrator.errors import OrchError
@@ -74,7 +76,7 @@ def test_progress_reaches_the_caller(home: Home) -> None:
     def report(phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
         said.append((phase, text))
 
-    run_job("lock", JOB, home=home, report=report)
+    run_job("lock", {**JOB, "virtual_packages": virtual_packages(home)}, home=home, report=report)
     assert said == [("environment", "solving environment.yml")]
 
 
@@ -87,25 +89,60 @@ def test_the_worker_ends_with_who_started_it(home: Home, number: signal.Signals)
     os.kill(parent.pid, number)
     parent.wait(10)
 
-    gone, alive = psutil.wait_procs([worker], timeout=5)
+    _, alive = psutil.wait_procs([worker], timeout=5)
     assert not alive
     assert not list(home.locks.glob("*/conda-lock.yml"))
 
 
 def test_a_worker_that_is_killed_is_told(home: Home) -> None:
     home.config.write_text(STUCK)
-    script = SCRIPT.replace(
-        "run_job(",
-        "import threading, time, os, signal, psutil\ndef kill():\n"
-        "    while not psutil.Process().children(): time.sleep(0.01)\n"
-        "    psutil.Process().children()[0].kill()\n"
-        "threading.Thread(target=kill).start()\nrun_job(",
-        1,
-    ).replace("import run_job", "import run_job  # noqa", 1)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    parent = subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=subprocess.PIPE, text=True)
+    started_by(parent.pid).kill()
+    _, said = parent.communicate(timeout=10)
 
-    assert "the environment worker ended by signal 9 before it had a result" in done.stderr
+    assert "the environment worker ended by signal 9 before it had a result" in said
     assert not list((home.cache / "jobs").iterdir())
+
+
+def test_what_a_killed_orch_left_is_swept_by_the_next(home: Home) -> None:
+    home.config.write_text(STUCK)
+    parent = subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=subprocess.DEVNULL)
+    worker = started_by(parent.pid)
+    assert len(list((home.cache / "jobs").iterdir())) == 1
+    parent.kill()
+    parent.wait()
+    psutil.wait_procs([worker], timeout=5)
+
+    run_job("host", {}, home=home)
+    assert not list((home.cache / "jobs").iterdir())
+
+
+def test_kills_at_any_moment_leave_no_half_lock(home: Home) -> None:
+    script = (
+        "from made_trees import SOURCE, FileTree\n"
+        "from orchestrator.environment import environment_request, resolve_environment\n"
+        "from orchestrator.paths import open_home\n"
+        "tree = FileTree({'environment.yml': 'dependencies: [python, six]'})\n"
+        "request = environment_request('conda', 'environment.yml', tree, SOURCE)\n"
+        "print(resolve_environment(request, home=open_home(), relock=True).lock_id)\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", script]
+    began = time.monotonic()
+    first = subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout.strip()
+    whole = time.monotonic() - began
+    for moment in range(1, 7):
+        shutil.rmtree(home.locks / first)
+        process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
+        time.sleep(whole * moment / 7)
+        process.kill()
+        process.wait()
+
+        if lock_path(home, first).exists():
+            assert locked_packages(home, first)
+        again = subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout.strip()
+        assert again == first
+        assert locked_packages(home, first)
 
 
 def started_by(pid: int) -> psutil.Process:

@@ -354,7 +354,7 @@ def test_a_run_that_was_never_resolved_is_no_record(home: Home, connection: sqli
     home.run("2" * 32).mkdir()
     (home.run("2" * 32) / "journal.jsonl").write_text('{"event":"note","text":"x"}\n{"ev')
     assert ledger.read_run(home, "1" * 32) is ledger.read_run(home, "2" * 32) is None
-    assert ledger.missing_runs(home, connection) == []
+    assert ledger.missing_runs(home, connection) == ["1" * 32, "2" * 32]
 
 
 @pytest.mark.parametrize("run_id", ["", "..", "../" * 3, "A" * 32, "1" * 31, "1" * 32 + "\n"])
@@ -363,7 +363,7 @@ def test_what_is_no_run_id_never_becomes_a_path(home: Home, run_id: str) -> None
         ledger.read_run(home, run_id)
 
 
-def test_a_damaged_event_names_the_journal(home: Home, connection: sqlite3.Connection) -> None:
+def test_a_damaged_event_names_the_journal(home: Home) -> None:
     path = write_journal(home, finished(run_id="1" * 32))
     for event in ({"event": "note"}, {"event": "ended"}, {"event": "logged", "metrics": [{"name": "x"}]}):
         before = path.read_text()
@@ -371,8 +371,6 @@ def test_a_damaged_event_names_the_journal(home: Home, connection: sqlite3.Conne
         with pytest.raises(OrchError, match=f"the journal {path} is damaged"):
             ledger.read_run(home, "1" * 32)
         path.write_text(before)
-    path.write_text('{"event":"created"}\n')
-    assert ledger.missing_runs(home, connection) == []
 
 
 def test_missing_runs_are_those_that_only_their_directory_tells_of(home: Home, connection: sqlite3.Connection) -> None:

@@ -116,7 +116,8 @@ def test_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["-x", "--upload-pack=x", "a b", "a..b", "a:b", "a~1", "a^{tree}", "@{-1}", "@", "a\n", "", "/a", "a.lock", "*"]
+    "text",
+    ["-x", "--upload-pack=x", "a b", "a..b", "a:b", "a~1", "a^{tree}", "@{-1}", "@", "a\n", "", "/a", "a.lock", "*"],
 )
 def test_a_revision_that_can_be_no_name_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
