@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import NoReturn
@@ -11,24 +12,33 @@ from orchestrator.errors import OrchError
 
 def main() -> NoReturn:
     """Run `orch`, and end with its exit code: 2 for wrong usage, 125 for orch's own failures."""
+    gc.disable()  # a tenth of the start; who lives on (a supervisor) turns it on again
+    code = _exit_code()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        code = 141
+    # Taking the interpreter apart takes longer (27 ms) than most of what a run adds; nothing is left to be done.
+    os._exit(code)
+
+
+def _exit_code() -> int:
     from orchestrator.cli.app import app
 
     try:
         app()
-    except OrchError as error:
-        if os.environ.get("ORCH_LOG") == "debug":
-            raise
-        print(f"orch: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else OrchError.exit_code
     except BrokenPipeError:
-        # Whoever read our output has enough; Python must not complain about it while it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(141)
+        return 141  # whoever read our output has enough
     except KeyboardInterrupt:
-        sys.exit(130)
-    except (OSError, MemoryError) as error:
+        return 130
+    except (OrchError, OSError, MemoryError) as error:
         if os.environ.get("ORCH_LOG") == "debug":
-            raise
+            import traceback
+
+            traceback.print_exc()
         print(f"orch: {error}", file=sys.stderr)
-        sys.exit(OrchError.exit_code)
-    sys.exit(0)
+        return error.exit_code if isinstance(error, OrchError) else OrchError.exit_code
+    return 0

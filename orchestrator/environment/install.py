@@ -50,7 +50,7 @@ def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any
         elif any(package.manager == "pip" for package in packages):
             raise OrchError("the lock has pip packages and no python to install them for.")
         notes = _link_script_notes(packages, aside)
-        size = write_manifest(aside, lock_id=job["lock_id"], notes=notes)
+        size = write_manifest(aside, lock_id=job["lock_id"], packages=len(packages), notes=notes)
         _seal(aside)
         _flush(aside)
     except OSError as error:

@@ -28,6 +28,7 @@ class Built:
     """What was said of a prefix when it was built."""
 
     lock_id: str
+    packages: int
     notes: tuple[str, ...]
 
 
@@ -41,7 +42,7 @@ class _Tree:
 def built(prefix_path: Path) -> Built | None:
     """What the prefix says of itself; None where no prefix was completed."""
     look = _read(prefix_path / LOOK)
-    return None if look is None else Built(look["lock_id"], tuple(look["notes"]))
+    return None if look is None else Built(look["lock_id"], look["packages"], tuple(look["notes"]))
 
 
 def drift(prefix_path: Path) -> tuple[str, ...]:
@@ -85,7 +86,7 @@ def verify_prefix(prefix_path: Path) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def write_manifest(prefix_path: Path, *, lock_id: str, notes: Iterable[str]) -> int:
+def write_manifest(prefix_path: Path, *, lock_id: str, packages: int, notes: Iterable[str]) -> int:
     """Write the manifest of a prefix whose files are all in place. Returns the number of bytes that they hold."""
     tree = _walk(prefix_path)
     files = dict(zip(tree.files, _fingerprints(prefix_path, tree.files), strict=True))
@@ -105,6 +106,7 @@ def write_manifest(prefix_path: Path, *, lock_id: str, notes: Iterable[str]) -> 
         {
             "version": MANIFEST_VERSION,
             "lock_id": lock_id,
+            "packages": packages,
             "notes": list(notes),
             "root": sorted({*_root_names(root), FOLDER}),
             "records": _records(prefix_path),

@@ -37,6 +37,8 @@ class Prefix:
     use_fd: int
     """An open file descriptor with a shared flock, inheritable: a program that has it keeps the prefix in use even
     when the process that started it is gone."""
+    packages: int
+    """How many packages it has."""
     installed: bool
     """True when this call installed it."""
     mended: str | None
@@ -103,7 +105,7 @@ def _sound(lock_id: str, home: Home, look: Callable[[Path], tuple[str, ...]]) ->
         use_fd = _flock(_use_lock(home, path), fcntl.LOCK_SH | fcntl.LOCK_NB)
         if use_fd is not None and _identity(path) == seen:
             os.set_inheritable(use_fd, True)
-            return Prefix(path, lock_id, use_fd, installed=False, mended=None, notes=said.notes), ()
+            return Prefix(path, lock_id, use_fd, said.packages, installed=False, mended=None, notes=said.notes), ()
         if use_fd is not None:
             os.close(use_fd)
     return None, changes

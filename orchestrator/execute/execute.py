@@ -88,6 +88,8 @@ def execute(
     work = WorkDirectory(home.work / directory.run_id, spec.source.subdir)
     with ExitStack() as cleanup, environment.use_prefix(spec.environment.lock_id, home=home, report=report) as prefix:
         cleanup.callback(_remove, work.root)
+        count = f"{prefix.packages} package{'' if prefix.packages == 1 else 's'}"
+        report("environment", f"{prefix.lock_id[:8]}, {count}, ready")
         notes = [*about.notes, *([prefix.mended] if prefix.mended else [])]
         notes += source.checkout(spec.source, work.checkout, home=home, report=report)
         placed = place_inputs(spec.inputs, work.project, home=home)

@@ -6,7 +6,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,8 @@ from orchestrator.paths import Home
 
 CACHES = frozenset({"__pycache__", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
 """Directories that a program leaves for its own next start; nobody asks for them again."""
+
+_FEW = 4  # below that, threads cost more than they bring
 
 Inventory = dict[str, tuple[int, ...]]
 """Path below the checkout -> what stat said of it."""
@@ -74,10 +75,20 @@ def collect_outputs(
             taken[path] = place, info
         else:
             notes.append(f"{path} is neither a file nor a link, so it is no output.")
+    return _keep_all(taken, home, keep), notes
+
+
+def _keep_all(taken: dict[str, tuple[Path, os.stat_result]], home: Home, keep: bool) -> list[Output]:
+    def keep_one(path: str) -> Output:
+        return _keep(path, *taken[path], home, keep)
+
+    if len(taken) <= _FEW:
+        return [keep_one(path) for path in sorted(taken)]
+    from concurrent.futures import ThreadPoolExecutor
+
     # Hashing releases the interpreter's lock, so threads use all cores.
     with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
-        outputs = list(threads.map(lambda path: _keep(path, *taken[path], home, keep), sorted(taken)))
-    return outputs, notes
+        return list(threads.map(keep_one, sorted(taken)))
 
 
 def _output_path(path: str, subdir: str) -> str:

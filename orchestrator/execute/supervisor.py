@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import selectors
 import signal
@@ -102,6 +103,7 @@ def supervise(
     begin = time.monotonic()
     stop.program_runs = True
     process = _start(program, directory, terminal)
+    gc.enable()
     loop = _Loop(ProcessTree(process.pid), directory, stop, grace, viewer, terminal, ring)
     try:
         started(process.pid)
