@@ -45,7 +45,7 @@ def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any
         if python is not None:
             version, site_packages = python
             install_wheels(packages, aside, final=final, site_packages=site_packages, home=home, hold_fd=hold_fd)
-            report("environment", "compiling")
+            report("environment", "compiling its Python files")
             _compile(aside, final, version, Path(site_packages).parent, hold_fd)
         elif any(package.manager == "pip" for package in packages):
             raise OrchError("the lock has pip packages and no python to install them for.")

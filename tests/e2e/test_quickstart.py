@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import sysconfig
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from e2e.conftest import orch
 
 CHECKOUT = Path(__file__).parents[2]
 RESULT = "Elasticnet model (alpha=5.1, l1_ratio=0.1): RMSE 0.86"
@@ -19,7 +24,7 @@ RESULT = "Elasticnet model (alpha=5.1, l1_ratio=0.1): RMSE 0.86"
 def clone(tmp_path: Path, science_channel: Path) -> Path:
     """A clone with blanks in its path, whose default channel is the one of the tests."""
     clone = tmp_path / "a clone"
-    for name in ("examples", "scripts", "orchestrator", "envs", ".gitignore", "pyproject.toml"):
+    for name in ("examples", "scripts", "orchestrator", "envs", ".gitignore", "pyproject.toml", "README.md"):
         source, target = CHECKOUT / name, clone / name
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
@@ -68,3 +73,31 @@ def test_the_quickstart_runs_and_shows_and_brings_back_and_leaves_the_checkout_c
     assert RESULT in again
     assert "solving" not in again
     assert "installing" not in again
+
+
+def test_every_command_and_query_of_the_readme_works(clone: Path) -> None:
+    quickstart(clone)
+    readme = (clone / "README.md").read_text()
+    commands = [
+        line[2:]
+        for block in re.findall(r"```console\n(.*?)```", readme, re.DOTALL)
+        for line in block.splitlines()
+        if line.startswith("$ ")
+    ]
+    assert len(commands) >= 10
+    home = clone / ".cache/quickstart/home"
+    environ = {**os.environ, "ORCH_HOME": str(home), "PATH": f"{clone / '.venv/bin'}:{os.environ['PATH']}"}
+    for command in commands:
+        command = command.replace("file://$PWD", (clone.as_uri()))  # this clone has blanks in its path
+        done = subprocess.run(["bash", "-c", command], cwd=clone, env=environ, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    for query in re.findall(r"```sql\n(.*?)```", readme, re.DOTALL):
+        with closing(sqlite3.connect(home / "ledger.db")) as connection:
+            connection.execute(query).fetchall()
+
+
+def test_the_options_that_the_readme_names_are_there() -> None:
+    readme = (CHECKOUT / "README.md").read_text()
+    shown = orch("run", "--help").stdout
+    for option in re.findall(r"`(--?[a-z][a-z-]*)`", readme):
+        assert option in shown

@@ -77,6 +77,10 @@ def test_an_evil_repository_as_a_folder(evil: Path, canary: Path, resolve: Resol
 def test_an_evil_repository_that_lacks_objects(evil: Path, canary: Path, resolve: Resolve) -> None:
     """A partial clone fetches what it lacks, with the upload-pack program that its configuration names."""
     git(evil, "config", "--unset", "remote.origin.vcs")
+    program = evil.parent / "upload-pack.sh"
+    program.write_text(f"#!/bin/sh\ntouch '{canary}'\n")
+    program.chmod(0o755)
+    git(evil, "config", "remote.origin.uploadpack", str(program))
     blob = git(evil, "rev-parse", "HEAD:x.txt")
     (evil / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
     subprocess.run(["git", "cat-file", "-p", blob], cwd=evil, stdin=subprocess.DEVNULL, capture_output=True)
