@@ -10,8 +10,9 @@ from pathlib import Path
 from orchestrator import environment, ledger, source
 from orchestrator.errors import OrchError
 from orchestrator.execute.execute import Attachment, Circumstances, execute
-from orchestrator.model import RunRecord, latest_metrics, spec_id
+from orchestrator.model import RunRecord, latest_metrics
 from orchestrator.paths import Home
+from orchestrator.records import spec_id
 from orchestrator.resolve import Resolution, RunRequest, resolve
 
 

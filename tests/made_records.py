@@ -23,10 +23,9 @@ from orchestrator.model import (
     Submodule,
     Usage,
     new_run_id,
-    output_to_json,
-    spec_to_json,
 )
 from orchestrator.paths import Home, open_home
+from orchestrator.records import output_to_json, spec_to_json
 
 LOCK = "7b" * 32
 HOST = {

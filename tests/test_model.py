@@ -10,13 +10,9 @@ from hypothesis import strategies as st
 from made_records import RECORDS, SPECS, finished, journal_events, made_spec, running, same
 
 from orchestrator.errors import OrchError
-from orchestrator.model import (
-    Metric,
-    RunRecord,
-    RunSpec,
-    latest_metrics,
+from orchestrator.model import Metric, RunRecord, RunSpec, latest_metrics, new_run_id
+from orchestrator.records import (
     metric_from_json,
-    new_run_id,
     record_from_journal,
     record_to_json,
     spec_from_json,

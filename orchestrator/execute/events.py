@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.canonical import number_from_json, number_to_json
-from orchestrator.model import metric_from_json
+from orchestrator.records import metric_from_json
 
 MAX_BROKEN_SHOWN = 20
 

@@ -20,16 +20,9 @@ from orchestrator.execute.outputs import Inventory, WorkDirectory, collect_outpu
 from orchestrator.execute.rundir import ProgressWriter, RunDirectory, now_text
 from orchestrator.execute.supervisor import Ended, Program, StopRequest, supervise
 from orchestrator.inputs import Placed, place_inputs, store_input, written_through
-from orchestrator.model import (
-    Output,
-    ProcessIdentity,
-    RunRecord,
-    RunSpec,
-    output_to_json,
-    record_from_journal,
-    spec_to_json,
-)
+from orchestrator.model import Output, RunRecord, RunSpec
 from orchestrator.paths import Home
+from orchestrator.records import fields_to_json, output_to_json, record_from_journal, spec_to_json
 from orchestrator.variables import SYSTEM_PATH, host_variables
 
 if TYPE_CHECKING:
@@ -140,7 +133,7 @@ def _supervised(
 
     def started(pid: int) -> None:
         child = identify(pid)
-        directory.record("started", child=None if child is None else _identity_json(child))
+        directory.record("started", child=None if child is None else fields_to_json(child))
         attachment.progress.write({"program": pid})
         began(current_record(directory))
 
@@ -211,7 +204,7 @@ def _created(spec: RunSpec, about: Circumstances, notes: list[str]) -> dict[str,
         "replay_of": about.replay_of,
         "params": dict(about.params),
         "host": host_facts(host_variables(about.environ)),
-        "supervisor": None if me is None else _identity_json(me),
+        "supervisor": None if me is None else fields_to_json(me),
         "notes": notes,
     }
 
@@ -250,7 +243,6 @@ def _keep_results(
 
 
 def _record_end(directory: RunDirectory, ended: Ended, outputs: tuple[Output, ...] | list[Output]) -> None:
-    from orchestrator.model import _slots
 
     status = "stopped" if ended.stopped else "finished" if ended.exit_code == 0 else "failed"
     directory.record(
@@ -260,7 +252,7 @@ def _record_end(directory: RunDirectory, ended: Ended, outputs: tuple[Output, ..
         reason=ended.reason,
         ended_at=now_text(),
         outputs=[output_to_json(output) for output in outputs],
-        usage=_slots(ended.usage),
+        usage=fields_to_json(ended.usage),
     )
 
 
@@ -270,10 +262,6 @@ def _open_terminal(attachment: Attachment) -> Terminal | None:
     from orchestrator.execute.terminal import open_terminal
 
     return open_terminal(attachment.window)
-
-
-def _identity_json(identity: ProcessIdentity) -> dict[str, Any]:
-    return {"machine": identity.machine, "boot": identity.boot, "pid": identity.pid, "start": identity.start}
 
 
 def _remove(folder: Path) -> None:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import BinaryIO, NoReturn
 
 from orchestrator.errors import OrchError
-from orchestrator.execute.execute import Attachment, _identity_json
+from orchestrator.execute.execute import Attachment
 from orchestrator.execute.identity import identify
 from orchestrator.execute.rundir import ProgressWriter, RunDirectory
 from orchestrator.execute.supervisor import Interrupted, listen_for_signals
+from orchestrator.records import fields_to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def _supervisor(
         os.setsid()
         _leave_terminal(directory)
         me = identify(os.getpid())
-        directory.supervisor.write_text(json.dumps(me and _identity_json(me)), "utf-8")
+        directory.supervisor.write_text(json.dumps(me and fields_to_json(me)), "utf-8")
         stop = listen_for_signals()
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})

@@ -13,7 +13,8 @@ from orchestrator.canonical import number_to_json
 from orchestrator.errors import OrchError
 from orchestrator.ledger.connection import snapshot, telling
 from orchestrator.ledger.values import from_real, from_text, to_text
-from orchestrator.model import Metric, Output, output_to_json
+from orchestrator.model import Metric, Output
+from orchestrator.records import output_to_json
 
 SHORT_ID = 16
 """How many digits of a run id are shown at least: twelve are only its millisecond."""

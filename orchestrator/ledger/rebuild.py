@@ -22,8 +22,9 @@ from orchestrator.ledger.write import (
     remove_run,
     write_experiment,
 )
-from orchestrator.model import RunRecord, record_from_journal
+from orchestrator.model import RunRecord
 from orchestrator.paths import Home
+from orchestrator.records import record_from_journal
 from orchestrator.report import Report
 
 JOURNAL = "journal.jsonl"

@@ -13,7 +13,8 @@ from orchestrator.canonical import canonical_json
 from orchestrator.errors import OrchError
 from orchestrator.ledger.connection import transaction
 from orchestrator.ledger.values import to_real, to_text, version_key
-from orchestrator.model import Metric, RunRecord, latest_metric_points, portable_spec
+from orchestrator.model import Metric, RunRecord, latest_metric_points
+from orchestrator.records import portable_spec
 
 Row = tuple[Any, ...]
 

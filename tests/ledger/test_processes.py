@@ -16,8 +16,9 @@ from ledger_dumps import dump, schema
 from made_records import Locked, finished, journal_events, made_home, write_journal
 
 from orchestrator import journal, ledger, report
-from orchestrator.model import Usage, record_to_json
+from orchestrator.model import Usage
 from orchestrator.paths import Home
+from orchestrator.records import record_to_json
 
 WRITER = [sys.executable, str(Path(__file__).with_name("writer.py"))]
 

@@ -16,8 +16,9 @@ from made_records import LOCK, RECORDS, Locked, finished, made_home, made_spec, 
 
 from orchestrator import ledger
 from orchestrator.errors import OrchError
-from orchestrator.model import EnvironmentRef, Metric, RunRecord, Submodule, record_to_json, spec_id
+from orchestrator.model import EnvironmentRef, Metric, RunRecord, Submodule
 from orchestrator.paths import Home
+from orchestrator.records import record_to_json, spec_id
 
 
 @pytest.fixture
@@ -259,7 +260,7 @@ def test_a_row_of_the_list_says_what_the_record_says(connection: sqlite3.Connect
         exit_code=0,
         name="caf\udce9",
         experiment="Default",
-        spec_id=record.spec_id,
+        spec_id=spec_id(record.spec),
         started_at=record.started_at,
         ended_at=record.ended_at,
         wall_seconds=3.2,
@@ -279,12 +280,12 @@ def test_a_row_of_the_list_says_what_the_record_says(connection: sqlite3.Connect
 
 def test_the_newest_finished_run_of_a_spec_is_found(connection: sqlite3.Connection) -> None:
     record = finished(run_id="1" * 32)
-    assert ledger.find_by_spec(connection, record.spec_id) is None
+    assert ledger.find_by_spec(connection, spec_id(record.spec)) is None
     other = made_spec(command="other")
     for made in (record, finished(run_id="2" * 32), running(run_id="3" * 32), finished(run_id="4" * 32, spec=other)):
         ledger.write_record(connection, made)
-    assert ledger.find_by_spec(connection, record.spec_id) == "2" * 32
-    assert ledger.find_by_spec(connection, record.spec_id, status="running") == "3" * 32
+    assert ledger.find_by_spec(connection, spec_id(record.spec)) == "2" * 32
+    assert ledger.find_by_spec(connection, spec_id(record.spec), status="running") == "3" * 32
 
 
 # --- which run is meant -------------------------------------------------------------------------------------------

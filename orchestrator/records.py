@@ -1,0 +1,237 @@
+"""The JSON of specs and records: what is hashed, kept in run directories, and printed by `--json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, get_args
+
+from orchestrator.canonical import number_from_json, number_to_json, sha256_of
+from orchestrator.errors import OrchError
+from orchestrator.model import (
+    EnvironmentRef,
+    Input,
+    Metric,
+    Output,
+    ProcessIdentity,
+    RunRecord,
+    RunSpec,
+    Source,
+    Status,
+    Submodule,
+    Usage,
+    latest_metrics,
+)
+
+SPEC_VERSION = 1
+"""Version of the JSON form of a RunSpec. An unknown one is refused."""
+
+
+def spec_id(spec: RunSpec) -> str:
+    """The identity of a spec: sha256 of its portable part."""
+    return sha256_of(portable_spec(spec))
+
+
+def portable_spec(spec: RunSpec) -> dict[str, Any]:
+    """The JSON of what decides the result on any machine: URLs, revisions' names and original paths do not enter."""
+    portable = spec_to_json(spec)
+    source = portable["source"]
+    portable["source"] = {
+        "tree": source["tree"],
+        "subdir": source["subdir"],
+        "submodules": [{"path": s["path"], "commit": s["commit"]} for s in source["submodules"]],
+    }
+    portable["inputs"] = [{k: v for k, v in i.items() if k != "origin"} for i in portable["inputs"]]
+    return portable
+
+
+# --- their JSON -------------------------------------------------------------------------------------------------
+
+
+def spec_to_json(spec: RunSpec) -> dict[str, Any]:
+    """The JSON object of a spec, every key present."""
+    source = spec.source
+    return {
+        "version": SPEC_VERSION,
+        "source": {
+            "url": source.url,
+            "commit": source.commit,
+            "tree": source.tree,
+            "commit_time": source.commit_time,
+            "subdir": source.subdir,
+            "submodules": [{"path": s.path, "commit": s.commit, "url": s.url} for s in source.submodules],
+            "revision": source.revision,
+            "origin": source.origin,
+            "dirty": source.dirty,
+        },
+        "entry_point": spec.entry_point,
+        "command": spec.command,
+        "parameters": dict(spec.parameters),
+        "environment": {
+            "lock_id": spec.environment.lock_id,
+            "platform": spec.environment.platform,
+            "paths": list(spec.environment.paths),
+        },
+        "paths": sorted(spec.paths),
+        "inputs": [fields_to_json(i) for i in spec.inputs],
+        "variables": dict(spec.variables),
+        "secrets": sorted(spec.secrets),
+    }
+
+
+def spec_from_json(value: Mapping[str, Any]) -> RunSpec:
+    """The inverse of `spec_to_json`. Raises OrchError for an unknown version or a missing key."""
+    version = value.get("version")
+    if version != SPEC_VERSION:
+        raise OrchError(f"a RunSpec of version {version!r} can't be read; this orch knows version {SPEC_VERSION}.")
+    try:
+        source = dict(value["source"])
+        source["submodules"] = tuple(Submodule(**s) for s in source["submodules"])
+        environment = dict(value["environment"])
+        environment["paths"] = tuple(environment.get("paths", ()))
+        return RunSpec(
+            source=Source(**source),
+            entry_point=value["entry_point"],
+            command=value["command"],
+            parameters=dict(value["parameters"]),
+            environment=EnvironmentRef(**environment),
+            paths=tuple(value["paths"]),
+            inputs=tuple(Input(**i) for i in value["inputs"]),
+            variables=dict(value["variables"]),
+            secrets=tuple(value["secrets"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise OrchError(f"a RunSpec is damaged: {error}.") from error
+
+
+def record_to_json(record: RunRecord) -> dict[str, Any]:
+    """The JSON object that `orch show --json` prints. `metrics` holds each one's last value."""
+    return {
+        "run_id": record.run_id,
+        "status": record.status,
+        "exit_code": record.exit_code,
+        "reason": record.reason,
+        "name": record.name,
+        "experiment": record.experiment,
+        "spec": spec_to_json(record.spec),
+        "spec_id": spec_id(record.spec),
+        "params": dict(record.params),
+        "metrics": {name: number_to_json(value) for name, value in latest_metrics(record).items()},
+        "tags": dict(record.tags),
+        "outputs": [output_to_json(o) for o in record.outputs],
+        "usage": fields_to_json(record.usage),
+        "host": dict(record.host),
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "replay_of": record.replay_of,
+        "parent": record.parent,
+        "notes": list(record.notes),
+    }
+
+
+def output_to_json(output: Output) -> dict[str, Any]:
+    """The JSON object of an output; `link` only where it is one."""
+    value = fields_to_json(output)
+    if output.link is None:
+        del value["link"]
+    return value
+
+
+def metric_from_json(value: Mapping[str, Any]) -> Metric:
+    """A metric point of a journal or an events file.
+
+    Raises ValueError, KeyError or TypeError when it is none; `step` and `timestamp` are signed 64-bit numbers.
+    """
+    name, number = str(value["name"]), number_from_json(value["value"])
+    return Metric(name, number, _int64(value.get("step", 0)), _int64(value.get("timestamp", 0)))
+
+
+def _int64(value: Any) -> int:
+    try:
+        number = int(value)
+    except OverflowError as error:  # of an infinity
+        raise ValueError(f"not an integer: {value!r}") from error
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"no 64-bit integer: {value!r}")
+    return number
+
+
+# --- the journal of a run ---------------------------------------------------------------------------------------
+
+
+def record_from_journal(run_id: str, events: Sequence[Mapping[str, Any]]) -> RunRecord | None:
+    """The record that a run's journal tells, or None while no spec has been resolved.
+
+    Each event is an object with a key `event`: `created` (spec, started_at, name, experiment, params, tags, host,
+    supervisor, replay_of, parent), `started` (child), `logged` (metrics, params, tags: what the program said),
+    `tags` (values; null removes), `note` (text), `orphaned`, `ended` (status, exit_code, reason, ended_at,
+    outputs, usage), `named` (name). Unknown events are passed over.
+    """
+    record: RunRecord | None = None
+    metrics: list[Metric] = []
+    for event in events:
+        kind = event.get("event")
+        if kind == "created":
+            record, metrics = _created(run_id, event), []
+        elif record is not None and kind in _STEPS:
+            metrics.extend(metric_from_json(point) for point in event.get("metrics", ()))
+            record = _STEPS[kind](record, event)
+    return record and replace(record, metrics=tuple(metrics))
+
+
+def _created(run_id: str, event: Mapping[str, Any]) -> RunRecord:
+    return RunRecord(
+        run_id=run_id,
+        spec=spec_from_json(event["spec"]),
+        status="running",
+        started_at=event["started_at"],
+        params=dict(event.get("params", {})),
+        tags=dict(event.get("tags", {})),
+        host=dict(event.get("host", {})),
+        name=event.get("name"),
+        experiment=event.get("experiment", "Default"),
+        replay_of=event.get("replay_of"),
+        parent=event.get("parent"),
+        supervisor=_identity(event.get("supervisor")),
+        notes=tuple(event.get("notes", ())),
+    )
+
+
+def _tagged(record: RunRecord, values: Mapping[str, str | None]) -> RunRecord:
+    tags = {**record.tags, **values}
+    return replace(record, tags={name: value for name, value in tags.items() if value is not None})
+
+
+def _ended(record: RunRecord, event: Mapping[str, Any]) -> RunRecord:
+    status = event["status"]
+    if status not in get_args(Status):
+        raise OrchError(f"the journal of run {record.run_id} has an unknown status {status!r}.")
+    return replace(
+        record,
+        status=status,
+        exit_code=event.get("exit_code"),
+        reason=event.get("reason"),
+        ended_at=event.get("ended_at"),
+        outputs=tuple(Output(**o) for o in event.get("outputs", ())),
+        usage=Usage(**event.get("usage", {})),
+    )
+
+
+_STEPS = {
+    "started": lambda r, e: replace(r, child=_identity(e.get("child"))),
+    "logged": lambda r, e: _tagged(replace(r, params={**r.params, **e.get("params", {})}), e.get("tags", {})),
+    "tags": lambda r, e: _tagged(r, e["values"]),
+    "note": lambda r, e: replace(r, notes=(*r.notes, e["text"])),
+    "orphaned": lambda r, _: replace(r, status="orphaned"),
+    "named": lambda r, e: replace(r, name=e["name"]),
+    "ended": _ended,
+}
+
+
+def _identity(value: Mapping[str, Any] | None) -> ProcessIdentity | None:
+    return None if value is None else ProcessIdentity(**value)
+
+
+def fields_to_json(value: Any) -> dict[str, Any]:
+    """The JSON object of a slotted dataclass whose fields are plain: a Usage, a ProcessIdentity, an Input."""
+    return {name: getattr(value, name) for name in value.__slots__}
