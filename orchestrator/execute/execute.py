@@ -131,9 +131,11 @@ def _supervised(
     directory.events.touch()
     events = EventReader(directory.events)
 
+    def born() -> None:
+        me = identify(os.getpid())
+        directory.record("started", child=None if me is None else fields_to_json(me))
+
     def started(pid: int) -> None:
-        child = identify(pid)
-        directory.record("started", child=None if child is None else fields_to_json(child))
         attachment.progress.write({"program": pid})
         began(current_record(directory))
 
@@ -155,6 +157,7 @@ def _supervised(
             viewer=attachment.viewer,
             terminal=terminal,
             ring=attachment.progress.ring,
+            born=born,
             started=started,
             tick=tick,
         )

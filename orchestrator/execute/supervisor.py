@@ -90,19 +90,21 @@ def supervise(
     viewer: socket.socket | None,
     terminal: Terminal | None,
     ring: Callable[[], None],
+    born: Callable[[], None],
     started: Callable[[int], None],
     tick: Callable[[], None],
 ) -> Ended:
     """Start the program, wait for its end and that of all its descendants, and say how it went.
 
-    `started` is called once with the program's pid, `tick` about once a second, `ring` when the log of a terminal
-    has grown. A stop request is forwarded to the process group; what still lives after `grace` seconds, or at the
-    third request, is killed. Raises OrchError when the program can't be started.
+    `born` is called in the new process before it becomes the program, so that no program ever runs unrecorded;
+    `started` then with its pid, `tick` about once a second, `ring` when the log of a terminal has grown. A stop
+    request is forwarded to the process group; what still lives after `grace` seconds, or at the third request, is
+    killed. Raises OrchError when the program can't be started.
     """
     adopt_orphans()
     begin = time.monotonic()
     stop.program_runs = True
-    process = _start(program, directory, terminal)
+    process = _start(program, directory, terminal, born)
     gc.enable()
     loop = _Loop(ProcessTree(process.pid), directory, stop, grace, viewer, terminal, ring)
     try:
@@ -113,7 +115,9 @@ def supervise(
     return loop.ended(time.monotonic() - begin)
 
 
-def _start(program: Program, directory: RunDirectory, terminal: Terminal | None) -> subprocess.Popen[bytes]:
+def _start(
+    program: Program, directory: RunDirectory, terminal: Terminal | None, born: Callable[[], None]
+) -> subprocess.Popen[bytes]:
     slave = terminal.slave if terminal else None
 
     def in_child() -> None:
@@ -122,6 +126,7 @@ def _start(program: Program, directory: RunDirectory, terminal: Terminal | None)
             signal.signal(number, signal.SIG_DFL)
         if slave is not None:
             take_controlling(slave)
+        born()
 
     with ExitStack() as files:
         streams = [
@@ -144,6 +149,10 @@ def _start(program: Program, directory: RunDirectory, terminal: Terminal | None)
             )
         except OSError as error:
             raise OrchError(f"the program can't be started ({error.filename}: {error.strerror}).") from error
+        except subprocess.SubprocessError as error:
+            raise OrchError(
+                f"the program can't be started: its run directory {directory.path} can't be written."
+            ) from error
 
 
 @dataclass(slots=True)

@@ -53,7 +53,8 @@ def git(folder: Path, *arguments: str) -> str:
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory, channel: Path) -> Path:
     """An `ORCH_HOME` that has the usual environments, shared by the workers of a session."""
-    home = tmp_path_factory.getbasetemp().parent / "warm-home"
+    session = tmp_path_factory.getbasetemp()
+    home = (session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "warm-home"
     with FileLock(f"{home}.lock"):
         if not (home / "ready").exists():
             home.mkdir(mode=0o700)

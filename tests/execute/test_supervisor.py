@@ -46,6 +46,7 @@ def start(
             viewer=options.pop("viewer", None),
             terminal=options.pop("terminal", None),
             ring=lambda: None,
+            born=lambda: None,
             started=options.pop("started", lambda _: None),
             tick=lambda: None,
         )
@@ -169,3 +170,21 @@ def test_a_terminal_loses_nothing_of_a_long_output(directory: RunDirectory) -> N
     ended = start(directory, "stty raw; seq 1 100000", terminal=open_terminal((24, 80)))
     assert ended.exit_code == 0
     assert directory.stdout.read_bytes() == b"".join(b"%d\n" % i for i in range(1, 100001))
+
+
+def test_no_program_runs_before_it_is_recorded(directory: RunDirectory) -> None:
+    request = StopRequest()
+    pids: list[int] = []
+    supervise(
+        Program(["/bin/bash", "-c", "cat born"], directory.path, dict(os.environ), None),
+        directory,
+        stop=request,
+        grace=1,
+        viewer=None,
+        terminal=None,
+        ring=lambda: None,
+        born=lambda: (directory.path / "born").write_text(str(os.getpid())) and None,
+        started=pids.append,
+        tick=lambda: None,
+    )
+    assert directory.stdout.read_text() == str(pids[0])
