@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -65,6 +64,8 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
         asked = environment.environment_request(found.environment.kind, found.environment.path, tree, pinned)
 
         def checkout() -> Path:
+            import tempfile
+
             place = Path(tempfile.mkdtemp(dir=home.work)) / "checkout"
             source.checkout(pinned, place, home=home)
             return place
@@ -201,6 +202,7 @@ def _download(name: str, uri: str, storage: Path | None, home: Home) -> Path:
     """Fetch the remote value of a `path` parameter, as MLflow does, into a folder named after the URI."""
     import hashlib
     import shutil
+    import tempfile
     import urllib.error
     import urllib.parse
     import urllib.request

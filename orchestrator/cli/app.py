@@ -1,6 +1,4 @@
-"""The commands and their options."""
-
-from __future__ import annotations
+"""The commands and their options. (Annotations are no strings here: typer would evaluate each one at every start.)"""
 
 from pathlib import Path
 from typing import Annotated
@@ -56,7 +54,8 @@ def run(
         str, typer.Option("--entry-point", "-e", metavar="NAME", help="An entry point, or a .py, .sh or .R file.")
     ] = "main",
     parameter: Annotated[
-        list[str] | None, typer.Option("--param", "-P", metavar="NAME=VALUE", help="A parameter; repeatable.")
+        list[str] | None,
+        typer.Option("--param", "--param-list", "-P", metavar="NAME=VALUE", help="A parameter; repeatable."),
     ] = None,
     data: Annotated[
         list[str] | None,

@@ -153,9 +153,10 @@ class _RawTerminal:
 
     def start(self) -> None:
         if self.wanted and not self.active:
+            import termios
             import tty
 
-            tty.setraw(sys.stdin)
+            tty.setraw(sys.stdin, termios.TCSADRAIN)  # what was typed ahead stays
             self.active = True
 
     def restore(self) -> None:

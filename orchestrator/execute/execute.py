@@ -133,7 +133,8 @@ def _supervised(
 
     def born() -> None:
         me = identify(os.getpid())
-        directory.record("started", child=None if me is None else fields_to_json(me))
+        # After a power cut no process has to be found: this line need not be on the disk.
+        directory.record("started", sync=False, child=None if me is None else fields_to_json(me))
 
     def started(pid: int) -> None:
         attachment.progress.write({"program": pid})

@@ -64,9 +64,9 @@ class RunDirectory:
         """What orch itself had to say, tracebacks included."""
         return self.path / "supervisor.log"
 
-    def record(self, event: str, **values: Any) -> None:
-        """Add one event to the journal, on the disk when this returns."""
-        journal.append(self.journal, [{"event": event, **values}], sync=True)
+    def record(self, event: str, *, sync: bool = True, **values: Any) -> None:
+        """Add one event to the journal; with `sync` it is on the disk when this returns."""
+        journal.append(self.journal, [{"event": event, **values}], sync=sync)
 
     def beat(self) -> None:
         """Say that the supervisor lives, for machines that can't ask for its process."""

@@ -14,12 +14,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import OrchError
 from orchestrator.execute.rundir import HEARTBEAT_SECONDS, RunDirectory
-from orchestrator.execute.terminal import Terminal, feed, receive, take_controlling
 from orchestrator.execute.tree import ProcessTree, adopt_orphans, sample, signal_tree
 from orchestrator.model import Usage
+
+if TYPE_CHECKING:
+    from orchestrator.execute.terminal import Terminal
 
 _FIRST_SAMPLE, _SAMPLE_SECONDS = 0.05, 1.0
 _CHUNK = 1 << 16
@@ -125,6 +128,8 @@ def _start(
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         if slave is not None:
+            from orchestrator.execute.terminal import take_controlling
+
             take_controlling(slave)
         born()
 
@@ -264,6 +269,8 @@ class _Loop:
             else:
                 self._copy_terminal()
         if self.terminal is not None and self.terminal.pending:
+            from orchestrator.execute.terminal import feed
+
             feed(self.terminal)
 
     def _hear_viewer(self) -> None:
@@ -278,6 +285,8 @@ class _Loop:
             self.selector.unregister(self.viewer)
             self.viewer = None
         elif self.terminal is not None:
+            from orchestrator.execute.terminal import receive
+
             self.typed += data
             receive(self.typed, self.terminal)
 

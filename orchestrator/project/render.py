@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import OrchError
 from orchestrator.project.parts import Script
-from orchestrator.project.reader import Document, Findings, Place
-from orchestrator.project.shell import scan
 from orchestrator.project.template import MARK, Template, parse_template
+
+if TYPE_CHECKING:
+    from orchestrator.project.reader import Document, Findings, Place
 
 LONGEST = 128 * 1024
 """The most bytes that Linux takes in one argument or variable (MAX_ARG_STRLEN), with its final NUL."""
@@ -31,6 +33,8 @@ def render(command: str, parameters: Mapping[str, str]) -> Script:
     template = parse_template(command, parameters)
     if not template.names:
         return Script(_bounded(template.text), {})
+    from orchestrator.project.shell import scan
+
     found = scan(template)
     pairs = _in_order(template, found)
     variables: dict[str, str] = {}
@@ -55,6 +59,10 @@ def shown_command(command: str, parameters: Mapping[str, str]) -> str:
     """
     try:
         template = parse_template(command, parameters)
+        if not template.names:
+            return _one_line(template.text)
+        from orchestrator.project.shell import scan
+
         pairs = _in_order(template, scan(template))
     except OrchError:
         return _one_line(command)

@@ -23,7 +23,6 @@ from orchestrator.source.mirror import (
     read_commit,
     remember_facts,
 )
-from orchestrator.source.remote import ensure_commit, fetch_blobs
 from orchestrator.source.repository import Repository, find_repository, find_revision, repository_at
 
 
@@ -61,6 +60,8 @@ def obtain(
     facts = known_facts(mirror, commit, base.url)
     if facts is None:
         if local is None or not import_commit(local, remote, commit, world):
+            from orchestrator.source.remote import ensure_commit
+
             ensure_commit(remote, commit, world)
         facts = complete(remote, mirror, commit, {"": Owner(base, local)}, base.url, world)
     if facts.pointers:
@@ -98,6 +99,8 @@ def complete(
             )
             missing = [line[1:] for line in listed.splitlines() if line.startswith(b"?")]
             if missing:
+                from orchestrator.source.remote import fetch_blobs
+
                 fetch_blobs(remote, mirror, missing, world)
         submodules, notes = _submodules(mirror, entries, owners, world)
         pointers = find_pointers(mirror, [(e.mode, e.id, e.path) for e in entries])
