@@ -51,7 +51,7 @@ def window_size() -> tuple[int, int]:
 
 
 def watch(launched: Launched, wishes: Wishes) -> Seen:
-    """Show the run until its supervisor has said the last word, or is no more (`exit_code` is None then)."""
+    """Show the run until its supervisor has ended; `exit_code` is None when it did so without a last word."""
     seen = Seen()
     logs: dict[str, tuple[FileIO, int]] = {}
     with contextlib.ExitStack() as cleanup:
@@ -70,7 +70,6 @@ def watch(launched: Launched, wishes: Wishes) -> Seen:
                     raw.restore()
                 _show(line, wishes, seen)
             _copy(logs, seen)
-            over = over or seen.exit_code is not None
     return seen
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -244,3 +247,70 @@ def test_stdin_is_a_file_when_asked(make_project: Callable[..., Path], orch_home
     (tmp_path / "typed").write_text("from a file\n")
     assert orch("run", project, "--stdin", tmp_path / "typed").stdout == "from a file\n"
     assert orch("run", project).stdout == ""
+
+
+def test_a_remote_path_parameter_is_downloaded_and_an_input(
+    make_project: Callable[..., Path], orch_home: Path, tmp_path: Path
+) -> None:
+    project = make_project({"MLproject": mlproject("cat {table}", "table: path"), "conda.yaml": CONDA_YAML})
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "wines.csv").write_text("1,2\n")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "served")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/wines.csv"
+        assert orch("run", project, "-P", f"table={url}", "--storage-dir", tmp_path / "kept").stdout == "1,2\n"
+        assert "404" in orch("run", project, "-P", f"table={url}.gone", code=125).stderr
+        server.shutdown()
+    run = orch_json("show")
+    assert run["params"] == {"table": url}
+    assert [i["path"] for i in run["spec"]["inputs"]] == ["inputs/wines.csv"]
+    assert [p.name for p in (tmp_path / "kept").rglob("*.csv")] == ["wines.csv"]
+
+
+def test_a_path_default_is_a_file_of_the_commit(make_project: Callable[..., Path], orch_home: Path) -> None:
+    parameters = "table: {type: path, default: data/wines.csv}"
+    command = "cat {table}; case {table} in /*) echo absolute;; esac"
+    files = {"MLproject": mlproject(command, parameters), "conda.yaml": CONDA_YAML, "data/wines.csv": "1\n"}
+    assert orch("run", make_project(files)).stdout == "1\nabsolute\n"
+    del files["data/wines.csv"]
+    assert "data/wines.csv" in orch("run", make_project(files, "without"), code=125).stderr
+
+
+def test_inputs_that_the_project_declares(make_project: Callable[..., Path], orch_home: Path, tmp_path: Path) -> None:
+    files = {"MLproject": mlproject("cat data/wines.csv") + "inputs: [data/wines.csv]\n", "conda.yaml": CONDA_YAML}
+    project = make_project({**files, ".gitignore": "data/\n"})
+    assert "data/wines.csv" in orch("run", project, code=125).stderr
+    (project / "data").mkdir()
+    (project / "data" / "wines.csv").write_text("mine\n")
+    assert orch("run", project).stdout == "mine\n"  # git ignores it, the project names it
+    (tmp_path / "other.csv").write_text("given\n")
+    given = f"{tmp_path / 'other.csv'}=data/wines.csv"
+    assert orch("run", project.as_uri(), "--input", given).stdout == "given\n"
+
+
+def test_an_input_that_the_program_writes_through_is_told(
+    make_project: Callable[..., Path], orch_home: Path, tmp_path: Path
+) -> None:
+    project = make_project({"MLproject": mlproject("echo more >> inputs/big"), "conda.yaml": CONDA_YAML})
+    with (tmp_path / "big").open("wb") as big:
+        big.truncate(300 * 2**20)
+    done = orch("run", project, "--input", tmp_path / "big")
+    linked = "wrote through" in done.stderr
+    assert linked == ((tmp_path / "big").stat().st_size != 300 * 2**20)
+
+
+def test_an_environment_changed_from_inside_a_run_is_told_and_mended(
+    make_project: Callable[..., Path], cold_home: Path
+) -> None:
+    change = "rm -f $CONDA_PREFIX/lib/python3*/this.py"
+    project = make_project(
+        {"MLproject": mlproject("{command}", "command: {default: 'true'}"), "conda.yaml": CONDA_YAML}
+    )
+    (project / "change.sh").write_text(change)
+    done = orch("run", project, "-e", "change.sh", code=None)
+    if done.returncode:
+        pytest.skip("the environment is read-only for this user")
+    assert "the environment was changed" in done.stderr
+    (project / "look.sh").write_text("ls $CONDA_PREFIX/lib/python3*/this.py")
+    assert "this.py" in orch("run", project, "-e", "look.sh").stdout

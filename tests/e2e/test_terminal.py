@@ -58,7 +58,9 @@ def make(make_project: Make, orch_home: Path) -> Callable[[str], Path]:
 
 
 def test_the_program_has_a_terminal_of_the_same_size_and_reads_its_keys(make: Callable[[str], Path]) -> None:
-    typist = Typist("run", make("stty size; test -t 0 && test -t 1 && test -t 2 && read -p 'na''me? ' x; echo hello $x"))
+    typist = Typist(
+        "run", make("stty size; test -t 0 && test -t 1 && test -t 2 && read -p 'na''me? ' x; echo hello $x")
+    )
     typist.wait_for(b"name? ")
     typist.type(b"ada\n")
     typist.wait_for(b"finished")

@@ -181,3 +181,13 @@ def test_a_full_disk_while_storing_keeps_the_record_and_the_outputs(
     assert big.stat().st_size == 60_000_000
     assert str(big.parent.parent) in done.stderr
     assert os.listdir(small_disk / "store" / "incoming") == []
+
+
+def test_a_home_on_a_read_only_disk(small_disk: Path) -> None:
+    home = small_disk / "home"
+    home.mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    for arguments in (("list",), ("run", ".")):
+        done = orch(*arguments, code=125, env={"ORCH_HOME": str(home)})
+        assert "Read-only file system" in done.stderr
+        assert "ORCH_HOME" in done.stderr
