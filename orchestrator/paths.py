@@ -83,12 +83,13 @@ def open_home(environ: Mapping[str, str] = os.environ) -> Home:
 
 def _moved_paths(root: Path) -> dict[str, Path]:
     config = root / "config.toml"
-    if not config.exists():
+    # Most files have no [paths], and the TOML reader takes as long to load as three runs of git.
+    if not config.exists() or b"paths" not in (data := config.read_bytes()):
         return {}
     import tomllib
 
     try:
-        table = tomllib.loads(config.read_text("utf-8")).get("paths", {})
+        table = tomllib.loads(data.decode("utf-8")).get("paths", {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OrchError(f"{config} is not valid TOML: {error}") from error
     moved = {}
