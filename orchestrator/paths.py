@@ -94,7 +94,9 @@ def _moved_paths(root: Path) -> dict[str, Path]:
         raise OrchError(f"{config} is not valid TOML: {error}") from error
     moved = {}
     for name, value in table.items() if isinstance(table, dict) else ():
-        if name not in MOVABLE or not isinstance(value, str):
-            raise OrchError(f"{config}: [paths] takes {', '.join(MOVABLE)}, each a folder; {name!r} is not one.")
+        if name not in MOVABLE:
+            raise OrchError(f"{config}: [paths] takes {', '.join(MOVABLE)}; {name!r} is not one of them.")
+        if not isinstance(value, str) or not Path(value).expanduser().is_absolute():
+            raise OrchError(f"{config}: [paths] {name} must be the whole path of a folder, in quotes; it is {value!r}.")
         moved[name] = Path(value).expanduser().resolve()
     return moved

@@ -18,7 +18,9 @@ def remove_run(home: Home, connection: sqlite3.Connection, run_id: str) -> int:
     """
     record = ledger.read_run(home, run_id)
     if record is not None and record.status in ("running", "orphaned"):
-        raise OrchError(f"run {run_id} is {record.status}; end it before you remove it.")
+        raise OrchError(
+            f"run {run_id} is {record.status}; end it before you remove it (`orch show` names its processes)."
+        )
     with store.removing(home):
         # Whoever stored something before we got the lock has recorded it; the ledger must know it too.
         sweep(home, connection)

@@ -11,6 +11,7 @@ from orchestrator import ledger
 from orchestrator.errors import OrchError
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory, now_text
+from orchestrator.execute.tree import processes_of
 from orchestrator.model import ProcessIdentity, RunRecord
 from orchestrator.paths import Home
 
@@ -46,7 +47,8 @@ def _settle(home: Home, record: RunRecord) -> bool:
     if record.status not in ("running", "orphaned"):
         return True
     directory = RunDirectory(home.run(record.run_id))
-    if record.child is not None and state_of(record.child) == "alive":
+    alive = record.child is not None and state_of(record.child) == "alive"
+    if alive or processes_of(record.run_id):
         if record.status == "orphaned":
             return False
         directory.record("orphaned")

@@ -16,9 +16,10 @@ def main() -> NoReturn:
     code = _exit_code()
     try:
         sys.stdout.flush()
-        sys.stderr.flush()
     except BrokenPipeError:
         code = 141
+    except OSError as error:
+        code = _tell(error)
     # Taking the interpreter apart takes longer (27 ms) than most of what a run adds; nothing is left to be done.
     os._exit(code)
 
@@ -35,10 +36,18 @@ def _exit_code() -> int:
     except KeyboardInterrupt:
         return 130
     except (OrchError, OSError, MemoryError) as error:
-        if os.environ.get("ORCH_LOG") == "debug":
-            import traceback
-
-            traceback.print_exc()
-        print(f"orch: {error}", file=sys.stderr)
-        return error.exit_code if isinstance(error, OrchError) else OrchError.exit_code
+        return _tell(error)
     return 0
+
+
+def _tell(error: Exception) -> int:
+    """Say in one sentence what went wrong; the exit code."""
+    if os.environ.get("ORCH_LOG") == "debug":
+        import traceback
+
+        traceback.print_exception(error)
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename or 'standard output'}."
+    print(f"orch: {text}", file=sys.stderr)
+    return error.exit_code if isinstance(error, OrchError) else OrchError.exit_code

@@ -37,7 +37,9 @@ def orch(
     """Repeatable runs: a git commit, a locked conda environment, and a ledger of what came of them."""
 
 
-@app.command()
+@app.command(
+    epilog="Exit code: the program's own, 128+N when signal N ended it; 125 when orch itself failed, 2 for wrong usage."
+)
 def run(
     repository: Annotated[
         str,
@@ -67,8 +69,13 @@ def run(
         list[str] | None,
         typer.Option("--env", metavar="NAME[=VALUE]", help="A variable for the program, or your own passed on."),
     ] = None,
-    experiment_name: Annotated[str | None, typer.Option("--experiment-name", metavar="NAME")] = None,
-    experiment_id: Annotated[str | None, typer.Option("--experiment-id", metavar="ID")] = None,
+    experiment_name: Annotated[
+        str | None,
+        typer.Option("--experiment-name", metavar="NAME", help="The experiment; default $MLFLOW_EXPERIMENT_NAME."),
+    ] = None,
+    experiment_id: Annotated[
+        str | None, typer.Option("--experiment-id", metavar="ID", help="The same, by its id.")
+    ] = None,
     run_name: Annotated[str | None, typer.Option("--run-name", metavar="NAME", help="A name for the run.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Copy the outputs to DIR at the end.")
@@ -79,13 +86,22 @@ def run(
     relock: Annotated[bool, typer.Option("--relock", help="Solve the environment again.")] = False,
     store_inputs: Annotated[bool, typer.Option("--store-inputs", help="Keep the bytes of the inputs too.")] = False,
     keep_work: Annotated[bool, typer.Option("--keep-work", help="Keep the work directory.")] = False,
-    stdin: Annotated[Path | None, typer.Option("--stdin", metavar="FILE", help="The program's standard input.")] = None,
+    stdin: Annotated[
+        Path | None,
+        typer.Option(
+            "--stdin", metavar="FILE", help="The program's standard input; by default nothing, or the terminal."
+        ),
+    ] = None,
     grace: Annotated[
         float, typer.Option("--grace", metavar="SECONDS", min=0, help="From a stop request to the kill.")
     ] = 10.0,
     tty: Annotated[bool, typer.Option("--tty/--no-tty", help="Give the program a terminal when there is one.")] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only what the program prints.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON at the end.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No word from orch but errors; with --json not the program's either.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the record as JSON on stdout; the program's output goes to stderr.")
+    ] = False,
     storage_dir: Annotated[
         Path | None, typer.Option("--storage-dir", metavar="DIR", help="Where remote `path` parameters are kept.")
     ] = None,
@@ -96,7 +112,7 @@ def run(
     build_image: Annotated[bool, typer.Option("--build-image", hidden=True)] = False,
     run_id: Annotated[str | None, typer.Option("--run-id", hidden=True)] = None,
 ) -> None:
-    """Check out a commit, make its locked environment, run an entry point, and record it all."""
+    """Run an entry point of a commit in its locked environment, and record it."""
     from orchestrator.cli import run as command
 
     command.refuse_foreign(backend, backend_config, docker_args, build_image, run_id, env_manager)
@@ -130,7 +146,9 @@ def run(
 
 @app.command("list")
 def list_runs(
-    experiment_name: Annotated[str | None, typer.Option("--experiment-name", metavar="NAME")] = None,
+    experiment_name: Annotated[
+        str | None, typer.Option("--experiment-name", metavar="NAME", help="Only those of this experiment.")
+    ] = None,
     status: Annotated[
         str | None, typer.Option("--status", metavar="STATUS", help="finished, failed, running, ...")
     ] = None,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
+import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,6 +79,7 @@ def refuse_foreign(
 def run(asked: Asked) -> int:
     """Start the run, show it, bring its outputs. Returns the exit code."""
     home = open_home()
+    _check_output(asked.output)
     request, options = _request(asked), _options(asked, home)
     directory = create_run_directory(home, new_run_id())
     terminal = asked.tty and not asked.as_json and asked.stdin is None and sys.stdin.isatty() and sys.stdout.isatty()
@@ -84,13 +88,36 @@ def run(asked: Asked) -> int:
         lambda attachment: run_supervised(request, options, attachment, home=home),
         window=window_size() if terminal else None,
     )
-    seen = watch(launched, Wishes(quiet=asked.quiet, as_json=asked.as_json, terminal=terminal))
+    if not terminal and not asked.quiet and asked.stdin is None and _has_input():
+        print("orch: the program does not get your standard input; --stdin FILE gives it a file.", file=sys.stderr)
+    try:
+        seen = watch(launched, Wishes(quiet=asked.quiet, as_json=asked.as_json, terminal=terminal))
+    except BrokenPipeError:
+        print(f"orch: nobody reads the output; the run goes on: orch logs {directory.run_id}", file=sys.stderr)
+        return 128 + signal.SIGPIPE
     if seen.exit_code is None:
         return _supervisor_is_gone(launched, home)
     run_id = seen.cached or (directory.run_id if seen.ended else None)
     if run_id is not None:
         _finish(asked, run_id, seen, home)
     return seen.exit_code
+
+
+def _check_output(output: Path | None) -> None:
+    """Refuse a folder for the outputs that can't be one before anything is run."""
+    if output is None:
+        return
+    there = output.absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UsageError(f"-o {output}: {there} is no folder that you can write.")
+
+
+def _has_input() -> bool:
+    """Whether somebody gave this process something to read: a pipe with bytes in it, or a file."""
+    mode = os.fstat(0).st_mode
+    return stat.S_ISREG(mode) or (stat.S_ISFIFO(mode) and bool(select.select([0], [], [], 0)[0]))
 
 
 def _request(asked: Asked) -> RunRequest:
@@ -111,6 +138,8 @@ def _request(asked: Asked) -> RunRequest:
 def _options(asked: Asked, home: Home) -> RunOptions:
     if asked.stdin is not None and not asked.stdin.is_file():
         raise UsageError(f"--stdin {asked.stdin}: there is no such file.")
+    if asked.run_name is not None and (asked.run_name in ("", "latest") or not asked.run_name.isprintable()):
+        raise UsageError(f"--run-name {asked.run_name!r} can't name a run: `latest` is the newest one's name.")
     return RunOptions(
         name=asked.run_name,
         experiment=_experiment(asked, home),
@@ -149,7 +178,12 @@ def _finish(asked: Asked, run_id: str, seen: Seen, home: Home) -> None:
     if seen.cached and not asked.quiet:
         print(f"  cached       run {run_id} has the same spec; nothing was run", file=sys.stderr)
     if asked.output is not None:
-        runs.bring(home, run_id, [], asked.output)
+        try:
+            runs.bring(home, run_id, [], asked.output)
+        except (OrchError, OSError) as error:
+            raise OrchError(
+                f"{error} The run is recorded: orch get {run_id[:16]} -o FOLDER brings its outputs."
+            ) from error
     if asked.as_json:
         runs.print_record(home, run_id)
 

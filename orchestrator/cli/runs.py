@@ -11,31 +11,37 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 from orchestrator import environment, ledger, store
 from orchestrator.canonical import local_path
 from orchestrator.cli import text
-from orchestrator.errors import OrchError
+from orchestrator.errors import OrchError, UsageError
 from orchestrator.execute.rundir import RunDirectory
+from orchestrator.execute.tree import processes_of
+from orchestrator.model import Status
 from orchestrator.paths import Home, open_home, stays_below
 from orchestrator.sweep import sweep
 
 
 def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json: bool) -> None:
     """`orch list`."""
+    if status is not None and status not in get_args(Status):
+        raise UsageError(f"--status takes {', '.join(get_args(Status))}, not {status}.")
     with _ledger() as (_, connection):
         rows = ledger.find_runs(connection, limit=limit, experiment=experiment, status=status)
-        if as_json:
-            print(json.dumps([ledger.load_run(connection, row.run_id) for row in rows], indent=2))
-            return
-        if not rows:
-            print("no runs yet: orch run REPO makes the first." if not (experiment or status) else "no such runs.")
-            return
         shown = [ledger.load_run(connection, row.run_id) for row in rows]
         ids = [ledger.short_id(connection, row.run_id) for row in rows]
-    table = [[short, *_list_row(run)] for short, run in zip(ids, shown, strict=True)]
-    text.print_table(["RUN", "STATUS", "STARTED", "TOOK", "SOURCE", "ENTRY", "PARAMETERS", "METRICS"], table)
+    if as_json:
+        print(json.dumps(shown, indent=2))
+    elif not rows:
+        print("no such runs." if experiment or status else "no runs yet: orch run REPO makes the first.")
+    else:
+        headers = ["RUN", "NAME", "STATUS", "STARTED", "TOOK", "SOURCE", "ENTRY", "METRICS", "PARAMETERS"]
+        table = [[short, *_list_row(run)] for short, run in zip(ids, shown, strict=True)]
+        # A column that says nothing is left out: most runs have no name and the entry point main.
+        kept = [i for i, h in enumerate(headers) if h not in ("NAME", "ENTRY") or {r[i] for r in table} - {"", "main"}]
+        text.print_table([headers[i] for i in kept], [[row[i] for i in kept] for row in table])
 
 
 def show(wanted: str, *, as_json: bool) -> None:
@@ -48,13 +54,17 @@ def show(wanted: str, *, as_json: bool) -> None:
             return
         ref = run["spec"]["environment"]
         packages = ledger.package_count(connection, ref["lock_id"], ref["platform"])
-    for label, value in _facts(run, packages):
+    for label, value in _facts(run, packages, home):
         print(f"{label:<13}{value}")
-    _print_section("parameters", [[name, value] for name, value in run["params"].items()])
+    secrets = run["spec"]["secrets"]
+    params = [[n, "(not recorded)" if n in secrets else text.visible(v, 300)] for n, v in run["params"].items()]
+    _print_section("parameters", params)
     _print_section("metrics", [[name, text.number(value)] for name, value in run["metrics"].items()])
-    _print_section("tags", [[name, value] for name, value in run["tags"].items()])
+    _print_section("tags", [[name, text.visible(value, 300)] for name, value in run["tags"].items()])
     _print_section("inputs", [[i["path"], text.size(i["size"]), i["sha256"][:16]] for i in run["spec"]["inputs"]])
-    _print_section("outputs", [[o["path"], text.size(o["size"]), o["sha256"][:16]] for o in run["outputs"]])
+    _print_section(
+        "outputs", [[text.visible(o["path"], 300), text.size(o["size"]), o["sha256"][:16]] for o in run["outputs"]]
+    )
     for note in run["notes"]:
         print(f"note: {note}")
     logs = RunDirectory(home.run(run_id))
@@ -90,6 +100,10 @@ def bring(home: Home, run_id: str, patterns: Sequence[str], output: Path) -> int
     record = ledger.read_run(home, run_id)
     if record is None:
         raise OrchError(f"run {run_id} has no directory any more.")
+    if record.status in ("running", "orphaned"):
+        raise OrchError(f"run {run_id} is {record.status}; its outputs are there when it has ended.")
+    if record.status == "lost":
+        raise OrchError(f"run {run_id} has no outputs: {record.reason}.")
     chosen = [o for o in record.outputs if not patterns or any(_matches(o.path, p) for p in patterns)]
     if not chosen and patterns:
         there = ", ".join(o.path for o in record.outputs[:5]) or "none"
@@ -152,20 +166,26 @@ def _ledger() -> Iterator[tuple[Home, sqlite3.Connection]]:
 def _list_row(run: dict[str, Any]) -> list[str]:
     source = run["spec"]["source"]
     name = source["url"].rstrip("/").rpartition("/")[2].removesuffix(".git")
-    took = text.duration(run["usage"]["wall_seconds"]) if run["ended_at"] and run["exit_code"] is not None else ""
-    status = run["status"] + (f" ({run['exit_code']})" if run["status"] == "failed" else "")
+    name += f"#{source['subdir']}" if source["subdir"] else ""
     return [
-        status,
+        text.visible(run["name"] or ""),
+        run["status"] + (f" ({run['exit_code']})" if run["status"] == "failed" else ""),
         text.age(run["started_at"]),
-        took,
-        f"{name}@{source['commit'][:7]}{'*' if source['dirty'] else ''}",
+        _took(run),
+        f"{text.visible(name)}@{source['commit'][:7]}{'*' if source['dirty'] else ''}",
         run["spec"]["entry_point"],
-        " ".join(f"{k}={v}" for k, v in run["params"].items()),
-        " ".join(f"{k}={text.number(v)}" for k, v in run["metrics"].items()),
+        " ".join(f"{text.visible(k)}={text.number(v)}" for k, v in run["metrics"].items()),
+        " ".join(f"{text.visible(k)}={text.visible(v)}" for k, v in run["params"].items()),
     ]
 
 
-def _facts(run: dict[str, Any], packages: int | None) -> Iterator[tuple[str, str]]:
+def _took(run: dict[str, Any]) -> str:
+    if run["status"] == "running":
+        return text.duration(text.seconds_since(run["started_at"]))
+    return text.duration(run["usage"]["wall_seconds"]) if run["exit_code"] is not None else ""
+
+
+def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tuple[str, str]]:
     spec, source, ref = run["spec"], run["spec"]["source"], run["spec"]["environment"]
     yield "run", run["run_id"] + (f"  {run['name']}" if run["name"] else "")
     status = run["status"]
@@ -180,14 +200,19 @@ def _facts(run: dict[str, Any], packages: int | None) -> Iterator[tuple[str, str
             f"{text.duration(usage['wall_seconds'])}, {text.duration(usage['cpu_seconds'])} of CPU, "
             f"{text.size(usage['peak_memory'])} peak",
         )
+    elif (record := ledger.read_run(home, run["run_id"])) and record.supervisor and record.status == "running":
+        yield "supervisor", f"pid {record.supervisor.pid}; kill {record.supervisor.pid} stops the run"
+    elif run["status"] == "orphaned":
+        yield "processes", " ".join(map(str, processes_of(run["run_id"])))
     yield "source", source["url"] + (f"#{source['subdir']}" if source["subdir"] else "")
     named = (
         " (work tree, not committed)" if source["dirty"] else f" ({source['revision']})" if source["revision"] else ""
     )
     yield "commit", source["commit"] + named
-    yield "command", f"{spec['entry_point']}: {spec['command']}"
+    yield "command", f"{spec['entry_point']}: {text.visible(spec['command'], 300)}"
     count = text.plural(packages or 0, "package")
     yield "environment", f"{ref['lock_id'][:16]}, {ref['platform']}, {count}"
+    yield "lock", str(environment.lock_path(home, ref["lock_id"]))
     yield "experiment", run["experiment"]
     yield "host", f"{run['host'].get('hostname', '?')}, {run['host'].get('cpu', '?')}"
     yield "spec id", run["spec_id"]

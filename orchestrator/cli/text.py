@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -40,12 +41,24 @@ def plural(count: int, noun: str) -> str:
 
 def age(text: str) -> str:
     """How long ago an RFC 3339 time was: 3 s ago, 5 min ago, 2 h ago, 12 d ago, else the day."""
-    then = datetime.fromisoformat(text)
-    seconds = (datetime.now(UTC) - then).total_seconds()
+    seconds = seconds_since(text)
     for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"), (30 * 86400, 86400, "d")):
         if seconds < limit:
             return f"{max(seconds, 0) / unit:.0f} {name} ago"
-    return then.strftime("%Y-%m-%d")
+    return datetime.fromisoformat(text).strftime("%Y-%m-%d")
+
+
+def seconds_since(text: str) -> float:
+    """The seconds since an RFC 3339 time."""
+    return (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()
+
+
+def visible(value: str, longest: int = 48) -> str:
+    """A value as a line can hold it: no control characters, and not longer than `longest`."""
+    shown = value if value.isprintable() else json.dumps(value, ensure_ascii=False)
+    if not shown.isprintable():
+        shown = json.dumps(value)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 def number(value: float | str) -> str:

@@ -20,6 +20,7 @@ from orchestrator.execute.launch import Launched
 _POLL_SECONDS = 0.03
 _CHUNK = 1 << 16
 _INTERRUPTS, _INTERRUPT_SECONDS = 3, 2.0
+_LONG_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Seen:
     exit_code: int | None = None
     cached: str | None = None
     ended: Mapping[str, Any] | None = None
+    phase: tuple[str, str, float] | None = None
+    """The phase that goes on, its text, and when it began."""
     counting: bool = False
     at_line_start: bool = True
     interrupts: list[float] = field(default_factory=list)
@@ -61,8 +64,11 @@ def watch(launched: Launched, wishes: Wishes) -> Seen:
         while not over:
             # Whether the supervisor still speaks is asked before its last words are read.
             over = _wait(launched, raw, seen, polling=bool(logs) and not wishes.terminal)
+            if not logs:
+                _print_waiting(seen)
             for line in _lines(launched.progress):
                 if "program" in line:
+                    seen.phase = None
                     logs = _open_logs(launched, wishes, cleanup)
                     raw.start()
                 if "ended" in line or "end" in line:
@@ -96,7 +102,12 @@ def _count_interrupts(keys: bytes, launched: Launched, seen: Seen) -> None:
     seen.interrupts = [t for t in seen.interrupts if now - t <= _INTERRUPT_SECONDS]
     if len(seen.interrupts) >= _INTERRUPTS:
         seen.interrupts.clear()
+        sys.stderr.write("\r\n  stopping     the run, gently first\r\n")
+        sys.stderr.flush()
         _signal(launched, signal.SIGTERM)
+    elif keys.count(b"\x03") and len(seen.interrupts) == _INTERRUPTS - 1:
+        sys.stderr.write("\r\n  note         Ctrl-C is the program's; once more at once stops the run\r\n")
+        sys.stderr.flush()
 
 
 def _send(launched: Launched, keys: bytes) -> None:
@@ -212,6 +223,7 @@ def _show(line: Mapping[str, Any], wishes: Wishes, seen: Seen) -> None:
         _print_count(line, seen)
     elif "phase" in line:
         _print(line["phase"], line["text"], seen)
+        seen.phase = line["phase"], line["text"], time.monotonic()
 
 
 def _print(label: str, text: str, seen: Seen) -> None:
@@ -221,6 +233,18 @@ def _print(label: str, text: str, seen: Seen) -> None:
         seen.at_line_start = True
     sys.stderr.write(f"{_dim(f'  {label:<12}')} {text}\n")
     sys.stderr.flush()
+
+
+def _print_waiting(seen: Seen) -> None:
+    """On a terminal a phase that takes long shows that it lives: the seconds it has taken."""
+    if seen.phase is None or seen.exit_code is not None or not sys.stderr.isatty():
+        return
+    label, text, since = seen.phase
+    seconds = time.monotonic() - since
+    fits = len(text) + 24 < os.get_terminal_size(2).columns  # a line that was broken could not be written again
+    if seconds >= _LONG_SECONDS and fits and not seen.counting:
+        sys.stderr.write(f"\x1b[A\r\x1b[K{_dim(f'  {label:<12}')} {text}  {seconds:.0f} s\n")
+        sys.stderr.flush()
 
 
 def _print_count(line: Mapping[str, Any], seen: Seen) -> None:

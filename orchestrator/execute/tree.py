@@ -79,6 +79,21 @@ def signal_tree(tree: ProcessTree, number: int) -> None:
                 os.kill(process.pid, signal.SIGTERM if number == signal.SIGINT else number)
 
 
+def processes_of(run_id: str) -> list[int]:
+    """The pids of living processes that a run started, by the `ORCH_RUN_ID` in their variables.
+
+    For a run whose supervisor is gone; processes of other users can't be asked.
+    """
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get("ORCH_RUN_ID") == run_id and not _is_zombie(process):
+                found.append(process.pid)
+    return found
+
+
 def _is_zombie(process: psutil.Process) -> bool:
     import psutil
 

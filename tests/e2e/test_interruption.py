@@ -96,7 +96,8 @@ def test_a_reader_that_has_enough_does_not_end_the_run(make_project: Make, orch_
     project = make_project(
         {"MLproject": mlproject("yes | head -n 200000; sleep 0.3; echo end"), "conda.yaml": CONDA_YAML}
     )
-    subprocess.run(f"{ORCH} run {project} | head -n 1", shell=True, capture_output=True, check=True)
+    done = subprocess.run(f"{ORCH} run {project} | head -n 1", shell=True, capture_output=True, text=True)
+    assert "the run goes on" in done.stderr
     wait_until(lambda: [r for r in orch_json("list") if r["status"] == "finished"])
 
 
@@ -125,6 +126,22 @@ def test_a_killed_supervisor_leaves_an_orphan_and_then_a_lost_run(slow: Path, or
     os.kill(program, signal.SIGKILL)
     wait_until(lambda: orch_json("show")["status"] == "lost")
     assert "begun" in orch("logs").stdout
+
+
+def test_a_run_whose_grandchild_outlives_it_is_orphaned_not_lost(make_project: Make, orch_home: Path) -> None:
+    command = "setsid bash -c 'echo $$ >grandchild; sleep 60' & echo $$ >pid; echo begun; wait"
+    viewer = start("run", make_project({"MLproject": mlproject(command), "conda.yaml": CONDA_YAML}))
+    run = wait_until(lambda: begun(orch_home))
+    checkout = orch_home / "work" / run.name / "checkout"
+    grandchild = int(wait_until(lambda: (checkout / "grandchild").exists() and (checkout / "grandchild").read_text()))
+    os.kill(supervisor_of(run), signal.SIGKILL)
+    os.kill(int((checkout / "pid").read_text()), signal.SIGKILL)
+    viewer.communicate(timeout=60)
+    wait_until(lambda: orch_json("show")["status"] == "orphaned")
+    assert str(grandchild) in orch("show").stdout
+    assert "orphaned" in orch("rm", "latest", code=125).stderr
+    os.kill(grandchild, signal.SIGKILL)
+    wait_until(lambda: orch_json("show")["status"] == "lost")
 
 
 def test_a_killed_program_is_a_failed_run(slow: Path, orch_home: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import CONDA_YAML, mlproject, orch, orch_json
+from e2e.conftest import CONDA_YAML, ORCH, mlproject, orch, orch_json
 
 Make = Callable[..., Path]
 
@@ -191,3 +191,50 @@ def test_a_home_on_a_read_only_disk(small_disk: Path) -> None:
         done = orch(*arguments, code=125, env={"ORCH_HOME": str(home)})
         assert "Read-only file system" in done.stderr
         assert "ORCH_HOME" in done.stderr
+
+
+def test_a_value_that_is_no_text_is_refused_before_anything_runs(project: Path, orch_home: Path) -> None:
+    done = subprocess.run([ORCH, "run", project, "-P", b"alpha=\xff"], capture_output=True)
+    assert done.returncode == 2
+    assert b"alpha" in done.stderr
+    assert list((orch_home / "runs").iterdir()) == []
+
+
+def test_an_output_folder_that_can_be_none_is_refused_before_anything_runs(
+    project: Path, orch_home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert "no folder" in refused(orch_home, project, "-P", "alpha=1", "-o", folder, code=2)
+
+
+def test_outputs_that_are_in_the_way_are_kept_and_the_run_is_too(
+    make_project: Make, orch_home: Path, tmp_path: Path
+) -> None:
+    project = make_project({"MLproject": mlproject("echo new >result"), "conda.yaml": CONDA_YAML})
+    (tmp_path / "result").write_text("mine")
+    done = orch("run", project, "-o", tmp_path, code=125)
+    assert "orch get" in done.stderr
+    assert (tmp_path / "result").read_text() == "mine"
+    assert orch_json("show")["status"] == "finished"
+
+
+def test_lists_and_outputs_that_are_not_there(project: Path, make_project: Make, orch_home: Path) -> None:
+    assert "finished" in orch("list", "--status", "nope", code=2).stderr
+    assert "latest" in orch("run", project, "-P", "alpha=1", "--run-name", "latest", code=2).stderr
+    orch("run", make_project({"MLproject": mlproject("true"), "conda.yaml": CONDA_YAML}, "plain"))
+    assert "no output" in orch("get", "latest", "*.gone", code=125).stderr
+
+
+def test_a_disk_that_takes_no_output(orch_home: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([ORCH, "list", "--json"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 125
+    assert done.stderr == "orch: No space left on device: standard output.\n"
+
+
+def test_control_characters_do_not_reach_the_terminal(make_project: Make, orch_home: Path) -> None:
+    project = make_project({"MLproject": mlproject("true {v}", "v: string"), "conda.yaml": CONDA_YAML})
+    done = orch("run", project, "-P", "v=a\nb\x1b[31mred")
+    assert "\x1b" not in done.stderr + orch("list").stdout + orch("show").stdout
+    assert len(orch("list").stdout.splitlines()) == 2
