@@ -85,12 +85,17 @@ def test_every_command_and_query_of_the_readme_works(clone: Path) -> None:
         if line.startswith("$ ")
     ]
     assert len(commands) >= 10
+    shown = ""
     home = clone / ".cache/quickstart/home"
     environ = {**os.environ, "ORCH_HOME": str(home), "PATH": f"{clone / '.venv/bin'}:{os.environ['PATH']}"}
     for command in commands:
         command = command.replace("file://$PWD", (clone.as_uri()))  # this clone has blanks in its path
         done = subprocess.run(["bash", "-c", command], cwd=clone, env=environ, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        shown += done.stdout
+    results = re.findall(r"Elasticnet.*|[a-z0-9]+=[0-9.]+(?= )", readme)
+    assert len(results) >= 8
+    assert [result for result in results if result not in shown] == []
     for query in re.findall(r"```sql\n(.*?)```", readme, re.DOTALL):
         with closing(sqlite3.connect(home / "ledger.db")) as connection:
             connection.execute(query).fetchall()
