@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -57,6 +58,7 @@ def describe_input(name: str, origin: Path, path: str, *, home: Home) -> Input:
         sha256=_identity(kind, files, hashes),
         size=sum(size for _, size in hashes),
         kind=kind,
+        executable=kind == "file" and files[0].executable,
         origin=portable_path(str(origin)),
     )
 
@@ -81,6 +83,10 @@ def place_inputs(inputs: Iterable[Input], project: Path, *, home: Home) -> list[
             raise OrchError(
                 f"the input {item.name} ({item.origin}) has changed: sha256 {found}, while the run was specified with "
                 f"{item.sha256}."
+            )
+        if not target.parent.resolve().is_relative_to(project.resolve()):
+            raise OrchError(
+                f"the input {item.name} would stand at {item.path}, which a link in the commit leads out of it."
             )
         if item.kind == "folder":
             target.mkdir(parents=True)
@@ -110,14 +116,21 @@ def store_input(item: Input, *, home: Home) -> list[str]:
     return []
 
 
+def listed_blobs(sha256: str, *, home: Home) -> set[str]:
+    """The stored files that the stored listing of a folder names; none when the listing is not stored."""
+    if not store.blob_path(home, sha256).exists():
+        return set()
+    return {item[1] for item in json.loads(store.read_blob(home, sha256))}
+
+
 def list_files(origin: Path) -> list[Listed]:
-    """The regular files of an input in a stable order; links are followed, a folder is never entered twice."""
+    """The regular files of an input in a stable order; links are followed, but never back to a folder above."""
     if origin.is_file():
         return [Listed("", origin, os.access(origin, os.X_OK))]
     if not origin.is_dir():
         problem = "is neither a file nor a folder" if os.path.lexists(origin) else "is not there"
         raise OrchError(f"the input {origin} {problem}.")
-    return sorted(_walk(origin, "", set()), key=lambda file: file.path)
+    return sorted(_walk(origin, "", ()), key=lambda file: file.path)
 
 
 def hash_cached(places: Sequence[Path], *, home: Home) -> list[tuple[str, int]]:
@@ -138,7 +151,7 @@ def hash_cached(places: Sequence[Path], *, home: Home) -> list[tuple[str, int]]:
             # A file written this very moment can change again without its times telling (git's "racy" files).
             if _signature(places[index]) == signatures[index] and signatures[index][3] / 1e9 < settled:
                 rows.append((keys[index], repr(signatures[index]), digest))
-        if rows:
+        with contextlib.suppress(sqlite3.Error):  # it is a cache: next time they are hashed again
             cache.executemany("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", rows)
     return [found for found in known if found is not None]
 
@@ -175,19 +188,18 @@ def _signature_or_none(place: Path) -> tuple[int, ...] | None:
         return None
 
 
-def _walk(folder: Path, prefix: str, entered: set[tuple[int, int]]) -> Iterator[Listed]:
-    info = folder.stat()
-    if (info.st_dev, info.st_ino) in entered:
-        return
-    entered.add((info.st_dev, info.st_ino))
+def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[Listed]:
     try:
+        info = folder.stat()
+        if (info.st_dev, info.st_ino) in above:
+            return  # a link to a folder that it is in
         entries = list(os.scandir(folder))
     except OSError as error:
         raise OrchError(f"the input folder {folder} can't be read: {error.strerror}.") from error
     for entry in entries:
         path = prefix + entry.name
         if entry.is_dir():
-            yield from _walk(Path(entry.path), path + "/", entered)
+            yield from _walk(Path(entry.path), path + "/", (*above, (info.st_dev, info.st_ino)))
         elif entry.is_file():
             yield Listed(path, Path(entry.path), os.access(entry.path, os.X_OK))
         else:
@@ -215,7 +227,7 @@ def _files_of(item: Input, *, home: Home) -> list[Listed]:
             "were not kept (--store-inputs keeps them)."
         )
     if item.kind == "file":
-        return [Listed("", store.blob_path(home, item.sha256), False)]
+        return [Listed("", store.blob_path(home, item.sha256), item.executable)]
     listing = json.loads(store.read_blob(home, item.sha256))
     if not all(stays_below(local_path(path)) for path, *_ in listing):
         raise OrchError(f"the stored listing of the input {item.name} names files outside its folder.")

@@ -73,7 +73,7 @@ class EnvironmentRef:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Data that is not in git: placed at `path` (relative, POSIX) in the work directory before the program starts.
+    """Data that is not in git: placed at `path` (relative, POSIX) before the program starts.
 
     `path` is relative to the project's directory, where the program starts. For a folder, `sha256` is that of
     the canonical JSON of its listing: a sorted list of `[path, sha256, size, executable]`. `origin` is where it
@@ -85,6 +85,8 @@ class Input:
     sha256: str
     size: int
     kind: Literal["file", "folder"] = "file"
+    executable: bool = False
+    """Of a file; a folder's listing has it for each."""
     origin: str | None = None
 
 
@@ -95,8 +97,9 @@ class RunSpec:
     `command` is the shell template as the project wrote it, `{name}` for a parameter; `parameters` are the
     values as text, in the project's order; those named in `paths` are relative to the project's directory
     and are made absolute when the command is run. `variables` are set for the process (fixed, the
-    environment file's own, and the user's). `secrets` are names of parameters and variables whose values
-    are passed on but never recorded (the text here is then empty).
+    environment file's own, and the user's). `stdin` is the path of the input that the program reads as its
+    standard input. The values of `secret_parameters` and `secret_variables` are passed on but never recorded:
+    their text here is empty.
     """
 
     source: Source
@@ -107,7 +110,9 @@ class RunSpec:
     paths: tuple[str, ...] = ()
     inputs: tuple[Input, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()
+    stdin: str | None = None
+    secret_parameters: tuple[str, ...] = ()
+    secret_variables: tuple[str, ...] = ()
 
 
 # --- what came of it --------------------------------------------------------------------------------------------

@@ -33,8 +33,12 @@ def spec_id(spec: RunSpec) -> str:
 
 
 def portable_spec(spec: RunSpec) -> dict[str, Any]:
-    """The JSON of what decides the result on any machine: URLs, revisions' names and original paths do not enter."""
+    """The JSON of what decides the result on any machine.
+
+    URLs, revisions' names, original paths and what the project calls the command do not enter.
+    """
     portable = spec_to_json(spec)
+    del portable["entry_point"]
     source = portable["source"]
     portable["source"] = {
         "tree": source["tree"],
@@ -75,7 +79,9 @@ def spec_to_json(spec: RunSpec) -> dict[str, Any]:
         "paths": sorted(spec.paths),
         "inputs": [fields_to_json(i) for i in spec.inputs],
         "variables": dict(spec.variables),
-        "secrets": sorted(spec.secrets),
+        "stdin": spec.stdin,
+        "secret_parameters": sorted(spec.secret_parameters),
+        "secret_variables": sorted(spec.secret_variables),
     }
 
 
@@ -98,7 +104,9 @@ def spec_from_json(value: Mapping[str, Any]) -> RunSpec:
             paths=tuple(value["paths"]),
             inputs=tuple(Input(**i) for i in value["inputs"]),
             variables=dict(value["variables"]),
-            secrets=tuple(value["secrets"]),
+            stdin=value["stdin"],
+            secret_parameters=tuple(value["secret_parameters"]),
+            secret_variables=tuple(value["secret_variables"]),
         )
     except (KeyError, TypeError) as error:
         raise OrchError(f"a RunSpec is damaged: {error}.") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +14,7 @@ from orchestrator.errors import OrchError, UsageError
 from orchestrator.inputs import describe_input
 from orchestrator.model import EnvironmentRef, Input, RunSpec, Source
 from orchestrator.paths import Home, stays_below
+from orchestrator.records import spec_id
 from orchestrator.report import Report
 from orchestrator.variables import fixed_variables, is_secret
 
@@ -29,6 +31,7 @@ class RunRequest:
     """`PATH` or `PATH=DEST`."""
     variables: Mapping[str, str] = field(default_factory=dict)
     relock: bool = False
+    stdin: Path | None = None
     storage: Path | None = None
     """Where remote `path` parameters are downloaded to; None for orch's own cache."""
     directory: Path = field(default_factory=Path.cwd)
@@ -42,7 +45,8 @@ class Resolution:
     spec: RunSpec
     params: Mapping[str, str]
     """The parameters as given, for the record; a secret's value is empty."""
-    secrets: Mapping[str, str]
+    secret_parameters: Mapping[str, str]
+    secret_variables: Mapping[str, str]
     notes: tuple[str, ...]
 
 
@@ -54,44 +58,61 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
     resolved = source.resolve_source(request.repository, request.revision, home=home, report=report)
     pinned = resolved.source
     report("source", _shown_source(pinned))
-    with source.open_tree(pinned, home=home) as tree:
+    with source.open_tree(pinned, home=home) as tree, ExitStack() as cleanup:
         found = project.read_project(tree, pinned.subdir)
         entry = project.choose_entry_point(found, request.entry_point, tree)
         bound = project.bind(entry, request.parameters, cwd=request.directory)
         project.render(bound.command, bound.parameters)  # a value that its place does not take is refused now
-        inputs, paths = _inputs(request, resolved, found, bound, tree, home=home)
+        inputs, paths, stdin = _inputs(request, resolved, found, bound, tree, home=home)
         paths |= _default_paths(entry, request, pinned, tree)
         asked = environment.environment_request(found.environment.kind, found.environment.path, tree, pinned)
 
         def checkout() -> Path:
             import tempfile
 
-            place = Path(tempfile.mkdtemp(dir=home.work)) / "checkout"
+            place = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="orch-"))) / "checkout"
             source.checkout(pinned, place, home=home)
             return place
 
         locked = environment.resolve_environment(
             asked, home=home, relock=request.relock, report=report, build_source=checkout
         )
-    parameters = {**bound.parameters, **paths}
-    variables = {**fixed_variables(pinned.commit_time), **locked.variables, **request.variables}
-    secrets = {name: value for name, value in {**variables, **parameters}.items() if is_secret(name, value)}
+    parameters, secret_parameters = _hide({**bound.parameters, **paths})
+    variables, secret_variables = _hide(
+        {**fixed_variables(pinned.commit_time), **locked.variables, **request.variables}
+    )
     spec = RunSpec(
         source=pinned,
         entry_point=entry.name,
         command=bound.command,
-        parameters={name: "" if name in secrets else value for name, value in parameters.items()},
+        parameters=parameters,
         environment=EnvironmentRef(locked.lock_id, locked.platform, locked.paths),
         paths=tuple(sorted(paths)),
         inputs=tuple(inputs),
-        variables={name: "" if name in secrets else value for name, value in sorted(variables.items())},
-        secrets=tuple(sorted(secrets)),
+        variables=dict(sorted(variables.items())),
+        stdin=stdin,
+        secret_parameters=tuple(sorted(secret_parameters)),
+        secret_variables=tuple(sorted(secret_variables)),
     )
-    notes = (*resolved.notes, *found.notes, *locked.notes)
+    _check_recordable(spec)
+    notes = (*resolved.notes, *found.notes, *bound.notes, *locked.notes)
     for note in notes:
         report("note", note)
-    params = {name: "" if name in secrets else value for name, value in bound.parameters.items()}
-    return Resolution(spec, params, secrets, notes)
+    return Resolution(spec, _hide(bound.parameters)[0], secret_parameters, secret_variables, notes)
+
+
+def _hide(values: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The values as they may be recorded, and those that may not."""
+    secrets = {name: value for name, value in values.items() if is_secret(name, value)}
+    return {name: "" if name in secrets else value for name, value in values.items()}, secrets
+
+
+def _check_recordable(spec: RunSpec) -> None:
+    """Refuse, before anything runs, what no record could hold."""
+    try:
+        spec_id(spec)
+    except ValueError as error:
+        raise UsageError(f"a parameter, variable or path of this run can't be recorded: {error}.") from error
 
 
 def _inputs(
@@ -102,8 +123,8 @@ def _inputs(
     tree: source.Tree,
     *,
     home: Home,
-) -> tuple[list[Input], dict[str, str]]:
-    """All inputs, and for each `path` parameter that is one its place in the project's directory."""
+) -> tuple[list[Input], dict[str, str], str | None]:
+    """All inputs; for each `path` parameter that is one its place in the project's directory; that of stdin."""
     wanted: dict[str, Path] = {}
     for option in request.inputs:
         origin, destination = _split_input(option, request.directory)
@@ -120,10 +141,14 @@ def _inputs(
         destination = f"inputs/{origin.name}"
         if wanted.get(destination, origin) != origin:
             destination = f"inputs/{name}/{origin.name}"
-        wanted[destination] = origin
+        _add(wanted, destination, origin)
         paths[name] = destination
+    stdin = None
+    if request.stdin is not None:
+        stdin = f"inputs/{request.stdin.name}"
+        _add(wanted, stdin, request.stdin)
     described = [describe_input(PurePosixPath(d).name, o, d, home=home) for d, o in sorted(wanted.items())]
-    return described, paths
+    return described, paths, stdin
 
 
 def _default_paths(entry: project.EntryPoint, request: RunRequest, pinned: Source, tree: source.Tree) -> dict[str, str]:
@@ -164,6 +189,9 @@ def _add(wanted: dict[str, Path], destination: str, origin: Path) -> None:
             f"two inputs would stand at {destination} ({wanted[destination]} and {origin}): "
             "give one another place with --input PATH=DEST."
         )
+    nested = [d for d in wanted if d.startswith(f"{destination}/") or destination.startswith(f"{d}/")]
+    if nested:
+        raise UsageError(f"an input at {destination} and one at {nested[0]} can't both be: choose other places.")
     wanted[destination] = origin
 
 
@@ -211,7 +239,7 @@ def _download(name: str, uri: str, storage: Path | None, home: Home) -> Path:
     if parts.scheme not in ("http", "https"):
         raise OrchError(
             f"parameter {name}: orch downloads http and https, not {parts.scheme}: "
-            f"download {uri} yourself and give the file."
+            "download it yourself and give the file."
         )
     folder = (storage or home.cache / "downloads") / hashlib.sha256(uri.encode()).hexdigest()[:16]
     target = folder / (os.path.basename(urllib.parse.unquote(parts.path)) or "download")  # noqa: PTH119 - text, no path yet
@@ -224,7 +252,9 @@ def _download(name: str, uri: str, storage: Path | None, home: Home) -> Path:
             shutil.copyfileobj(answer, part)
         Path(part.name).replace(target)
     except (OSError, urllib.error.URLError, ValueError) as error:
-        raise OrchError(f"parameter {name}: {uri} can't be downloaded: {error}.") from error
+        reason = error.reason if type(error) is urllib.error.URLError else error
+        public = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        raise OrchError(f"parameter {name}: {public} can't be downloaded: {reason}.") from error
     return target
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import replace
 
 from orchestrator import environment, ledger, source
 from orchestrator.errors import OrchError
@@ -16,59 +13,46 @@ from orchestrator.records import spec_id
 from orchestrator.resolve import Resolution, RunRequest, resolve
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What a person asked for that does not decide the result."""
+def run(request: RunRequest, about: Circumstances, attachment: Attachment, *, home: Home, cached: bool = False) -> int:
+    """Do one run under the supervision of this process. Returns the exit code of `orch run`.
 
-    name: str | None = None
-    experiment: str = "Default"
-    cached: bool = False
-    store_inputs: bool = False
-    keep_work: bool = False
-    grace: float = 10.0
-    stdin: Path | None = None
-    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-
-
-def run(request: RunRequest, options: RunOptions, attachment: Attachment, *, home: Home) -> int:
-    """Do one run under the supervision of this process. Returns the exit code of `orch run`."""
+    With `cached` the finished run of the same spec is the answer, if there is one.
+    """
+    _check_ledger(home, attachment)
     resolution = resolve(request, home=home, report=attachment.progress)
-    if options.cached and (run_id := _finished_before(resolution, home)):
+    if cached and (run_id := _finished_before(resolution, home, attachment)):
         attachment.progress.write({"cached": run_id})
         return 0
-    record = execute(
-        resolution.spec,
-        _circumstances(resolution, options),
-        attachment,
-        home=home,
-        began=lambda running: _index(home, running),
+    about = replace(
+        about,
+        secret_parameters=resolution.secret_parameters,
+        secret_variables=resolution.secret_variables,
+        params=resolution.params,
+        notes=resolution.notes,
     )
+    record = execute(resolution.spec, about, attachment, home=home, began=lambda running: _index(home, running))
     short = _index(home, record)
     _say_how_it_ended(record, short, resolution, request, attachment)
     return record.exit_code if record.exit_code is not None else OrchError.exit_code
 
 
-def _finished_before(resolution: Resolution, home: Home) -> str | None:
+def _check_ledger(home: Home, attachment: Attachment) -> None:
+    """Find out before anything runs that the ledger can't be used, or stands where it is slow."""
+    ledger.connect(home).close()
+    if warning := ledger.network_file_system(home.ledger):
+        attachment.progress("note", warning)
+
+
+def _finished_before(resolution: Resolution, home: Home, attachment: Attachment) -> str | None:
+    spec = resolution.spec
+    if spec.secret_parameters or spec.secret_variables:
+        attachment.progress("note", "values that are not recorded can't be compared, so --cached runs it anew.")
+        return None
     connection = ledger.connect(home)
     try:
-        return ledger.find_by_spec(connection, spec_id(resolution.spec))
+        return ledger.find_by_spec(connection, spec_id(spec))
     finally:
         connection.close()
-
-
-def _circumstances(resolution: Resolution, options: RunOptions) -> Circumstances:
-    return Circumstances(
-        environ=options.environ,
-        secrets=resolution.secrets,
-        params=resolution.params,
-        notes=resolution.notes,
-        name=options.name,
-        experiment=options.experiment,
-        stdin=options.stdin,
-        grace=options.grace,
-        keep_work=options.keep_work,
-        store_inputs=options.store_inputs,
-    )
 
 
 def _index(home: Home, record: RunRecord) -> str:

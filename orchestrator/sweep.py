@@ -32,7 +32,7 @@ def sweep(home: Home, connection: sqlite3.Connection) -> None:
             continue  # a damaged journal: `orch ledger rebuild` says which, and nothing is guessed
         if record is None:
             ledger.remove_run(connection, run_id)
-            _remove_if_abandoned(RunDirectory(home.run(run_id)))
+            _remove_if_abandoned(home, RunDirectory(home.run(run_id)))
         elif _settle(home, record):
             ledger.index_run(home, connection, run_id)
 
@@ -59,7 +59,7 @@ def _settle(home: Home, record: RunRecord) -> bool:
     return True
 
 
-def _remove_if_abandoned(directory: RunDirectory) -> None:
+def _remove_if_abandoned(home: Home, directory: RunDirectory) -> None:
     try:
         identity = ProcessIdentity(**json.loads(directory.supervisor.read_bytes()))
         abandoned = state_of(identity) == "dead"
@@ -71,3 +71,4 @@ def _remove_if_abandoned(directory: RunDirectory) -> None:
     # The journal is looked for last: it may have been begun meanwhile.
     if abandoned and not directory.journal.exists():
         shutil.rmtree(directory.path, ignore_errors=True)
+        shutil.rmtree(home.work / directory.run_id, ignore_errors=True)

@@ -35,19 +35,23 @@ HOST = (
 """Names (`*` at the end: a prefix) of the host's variables that a program gets. They are recorded beside the spec."""
 
 _SECRET_NAME = re.compile(
-    r"(^|[_.-])(token|secrets?|passw(or)?d|passphrase|credentials?|webhook|auth)($|[_.-])"
-    r"|[_.-](key|pass|pwd)$"
-    r"|(api|access|private)[_.-]?key",
+    r"passw(or)?d|passphrase|secret|credential|webhook"
+    r"|(^|[_.-])(api|access|auth|bearer|refresh|session|id)?(token|auth)[0-9]*$"
+    r"|(api|access|private|secret|signing|encryption|service|account|master|auth)[_.-]?key"
+    r"|(ssh|pg|db|database|user|root|admin|smtp|mail)[_.-]?pass$|(^|[_.-])pat$"
+    r"|(?-i:_(KEY|PASS|PWD)$)",
     re.IGNORECASE,
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SECRET_SHAPE = re.compile(
-    r"(gh[pousr]_|github_pat_|glpat-|hf_|sk-|sk_live_|xox[abprs]-|AKIA|ASIA|AIza|npm_|pypi-)[A-Za-z0-9_-]{12,}"
+    r"(?<![A-Za-z0-9])((gh[pousr]|github_pat|glpat|hf|npm|pypi|sk_live|xox[abprs])[_-][A-Za-z0-9_-]{16,}"
+    r"|sk-((proj|ant|or)-)?[A-Za-z0-9]{20,}|(AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])|AIza[A-Za-z0-9_-]{30,})"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
-    r"|://[^/@:\s]*:[^/@\s]+@"
+    r"|://[^/@:\s]*:[^@/\s]+@"
+    r"|[?&](X-Amz-Signature|X-Goog-Signature|sig|signature|token|access_token|api_?key)=",
 )
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+_USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*://)?\S*@", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -82,6 +86,9 @@ def is_secret(name: str, value: str) -> bool:
 
 
 def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
-    """For the record: a secret's value is left out, and so is the `user:password@` of a URL."""
-    public = {name: _USERINFO.sub("", value) for name, value in sorted(variables.items())}
+    """For the record: a secret's value is left out, and so is the `user:password@` of a URL or a proxy."""
+    public = {
+        name: _USERINFO.sub(r"\1", value) if "://" in value or name.lower().endswith("_proxy") else value
+        for name, value in sorted(variables.items())
+    }
     return {name: "" if is_secret(name, value) else value for name, value in public.items()}

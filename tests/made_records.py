@@ -194,7 +194,8 @@ SPECS = st.builds(
     paths=st.lists(UNICODE, max_size=2).map(lambda names: tuple(sorted(names))),
     inputs=st.lists(INPUTS, max_size=2).map(tuple),
     variables=UNICODES,
-    secrets=st.lists(UNICODE, max_size=2).map(lambda names: tuple(sorted(names))),
+    secret_parameters=st.lists(UNICODE, max_size=2).map(lambda names: tuple(sorted(names))),
+    secret_variables=st.lists(UNICODE, max_size=2).map(lambda names: tuple(sorted(names))),
 )
 METRICS = st.builds(
     Metric, name=st.sampled_from(["rmse", "", "\udcff"]) | ANY_TEXT, value=st.floats(), step=INT64, timestamp=INT64

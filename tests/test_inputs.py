@@ -147,15 +147,39 @@ def test_a_stored_folder_outlives_its_original(home: Home, tmp_path: Path, proje
     assert os.access(project / "inputs" / "data" / "sub" / "run.sh", os.X_OK)
 
 
-def test_links_are_followed_once_and_odd_things_are_refused(home: Home, tmp_path: Path) -> None:
+def test_links_are_followed_and_never_back_and_odd_things_are_refused(home: Home, tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    folder.mkdir()
+    (folder / "a").mkdir(parents=True)
     (tmp_path / "elsewhere").write_text("x")
-    (folder / "link").symlink_to(tmp_path / "elsewhere")
-    (folder / "loop").symlink_to(folder)
-    assert describe_input("data", folder, "data", home=home).size == 1
+    (folder / "a" / "f").symlink_to(tmp_path / "elsewhere")
+    (folder / "b").symlink_to("a")
+    (folder / "a" / "loop").symlink_to(folder)
+    assert [file.path for file in inputs.list_files(folder)] == ["a/f", "b/f"]
     os.mkfifo(folder / "pipe")
     with pytest.raises(OrchError, match="no regular file"):
         describe_input("data", folder, "data", home=home)
     with pytest.raises(OrchError, match="is not there"):
         describe_input("gone", tmp_path / "gone", "gone", home=home)
+
+
+def test_whether_a_file_can_be_executed_belongs_to_it(home: Home, tmp_path: Path, project: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text("#!/bin/sh\n")
+    assert describe_input("tool", tool, "tool", home=home).executable is False
+    tool.chmod(0o755)
+    item = describe_input("tool", tool, "tool", home=home)
+    store_input(item, home=home)
+    tool.unlink()
+    place_inputs([item], project, home=home)
+    assert os.access(project / "tool", os.X_OK)
+
+
+def test_an_input_is_not_placed_through_a_link_of_the_commit(home: Home, tmp_path: Path, project: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (project / "inputs").symlink_to(tmp_path / "outside")
+    data = tmp_path / "data"
+    data.write_text("x")
+    item = describe_input("data", data, "inputs/data", home=home)
+    with pytest.raises(OrchError, match="a link in the commit leads out of it"):
+        place_inputs([item], project, home=home)
+    assert list((tmp_path / "outside").iterdir()) == []

@@ -47,6 +47,7 @@ def test_the_spec_id_leaves_out_where_things_came_from() -> None:
     spec = made_spec()
     moved = replace(
         spec,
+        entry_point="as another project calls it",
         source=replace(spec.source, url="file:///srv/wine", commit="9" * 40, revision=None, dirty=True),
         inputs=tuple(replace(item, origin="/elsewhere") for item in spec.inputs),
     )
@@ -55,7 +56,14 @@ def test_the_spec_id_leaves_out_where_things_came_from() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"command": "x"}, {"parameters": {"alpha": "5.2"}}, {"entry_point": "x"}, {"variables": {}}, {"inputs": ()}],
+    [
+        {"command": "x"},
+        {"parameters": {"alpha": "5.2"}},
+        {"variables": {}},
+        {"inputs": ()},
+        {"inputs": tuple(replace(item, executable=True) for item in made_spec().inputs)},
+        {"stdin": "inputs/data"},
+    ],
 )
 def test_the_spec_id_changes_with_what_decides_the_result(changes: dict[str, object]) -> None:
     assert spec_id(made_spec(**changes)) != spec_id(made_spec())

@@ -45,8 +45,16 @@ def test_the_users_own_are_given_or_passed_on() -> None:
         ("GITHUB_TOKEN", "x"),
         ("hfToken", "x"),
         ("database", "postgres://ada:pw@host/db"),
+        ("PGPASSWORD", "x"),
+        ("SSHPASS", "x"),
+        ("GITHUB_PAT", "x"),
+        ("SECRETKEY", "x"),
+        ("apitoken", "x"),
+        ("TOKEN1", "x"),
+        ("db_password", "x"),
+        ("data", "https://bucket.example.org/x?X-Amz-Date=1&X-Amz-Signature=abc"),
         ("note", "ghp_0123456789abcdefghijABCDEFGHIJ"),
-        ("data", "see AKIAIOSFODNN7EXAMPLE1"),
+        ("data", "see AKIAIOSFODNN7EXAMPLE"),
         ("jwt", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc-DEF"),
     ],
 )
@@ -60,10 +68,19 @@ def test_secrets_are_known_by_name_or_shape(name: str, value: str) -> None:
     [
         ("alpha", "5.1"),
         ("tokenizer", "bert"),
+        ("max_tokens", "4096"),
         ("monkey", "x"),
         ("keyword", "k"),
+        ("sort_key", "name"),
+        ("primary_key", "id"),
+        ("foreign-key", "id"),
+        ("sample_pass", "2"),
+        ("auth_method", "ssh"),
         ("compass", "n"),
-        ("max_tokens", "4096"),
+        ("region", "ASIA_PACIFIC_SOUTH"),
+        ("model", "task-classification-v1"),
+        ("model", "risk-assessment-model-of-2024"),
+        ("url", "http://localhost:8080/a@b"),
     ],
 )
 def test_ordinary_parameters_are_no_secrets(name: str, value: str) -> None:
@@ -71,4 +88,13 @@ def test_ordinary_parameters_are_no_secrets(name: str, value: str) -> None:
 
 
 def test_the_password_in_a_url_is_left_out() -> None:
-    assert without_secrets({"HTTPS_PROXY": "http://ada:pw@proxy:80/"}) == {"HTTPS_PROXY": "http://proxy:80/"}
+    proxies = {
+        "HTTPS_PROXY": "http://ada:pw@proxy:80/",
+        "http_proxy": "ada:pw@proxy:3128",
+        "ALL_PROXY": "http://a:p@ss/w@p",
+    }
+    assert without_secrets(proxies) == {
+        "HTTPS_PROXY": "http://proxy:80/",
+        "http_proxy": "proxy:3128",
+        "ALL_PROXY": "http://p",
+    }

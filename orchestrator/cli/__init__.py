@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from typing import NoReturn
@@ -12,6 +13,7 @@ from orchestrator.errors import OrchError
 
 def main() -> NoReturn:
     """Run `orch`, and end with its exit code: 2 for wrong usage, 125 for orch's own failures."""
+    _open_missing_streams()
     gc.disable()  # a tenth of the start; who lives on (a supervisor) turns it on again
     code = _exit_code()
     try:
@@ -22,6 +24,21 @@ def main() -> NoReturn:
         code = _tell(error)
     # Taking the interpreter apart takes longer (27 ms) than most of what a run adds; nothing is left to be done.
     os._exit(code)
+
+
+def _open_missing_streams() -> None:
+    """Put nothing in place of a closed stdin, stdout or stderr: the next file opened would take its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdin = sys.stdin or open(0)  # noqa: SIM115 - these are for good
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _exit_code() -> int:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from orchestrator.cli.viewer import Seen, Wishes, watch, window_size
 from orchestrator.errors import OrchError, UsageError
+from orchestrator.execute.execute import Circumstances
 from orchestrator.execute.launch import Launched, launch
 from orchestrator.execute.rundir import create_run_directory
 from orchestrator.model import new_run_id
 from orchestrator.paths import Home, open_home
 from orchestrator.resolve import RunRequest
-from orchestrator.run import RunOptions
 from orchestrator.run import run as run_supervised
 from orchestrator.variables import user_variables
 
@@ -80,12 +80,12 @@ def run(asked: Asked) -> int:
     """Start the run, show it, bring its outputs. Returns the exit code."""
     home = open_home()
     _check_output(asked.output)
-    request, options = _request(asked), _options(asked, home)
+    request, about = _request(asked), _circumstances(asked, home)
     directory = create_run_directory(home, new_run_id())
     terminal = asked.tty and not asked.as_json and asked.stdin is None and sys.stdin.isatty() and sys.stdout.isatty()
     launched = launch(
         directory,
-        lambda attachment: run_supervised(request, options, attachment, home=home),
+        lambda attachment: run_supervised(request, about, attachment, home=home, cached=asked.cached),
         window=window_size() if terminal else None,
     )
     if not terminal and not asked.quiet and asked.stdin is None and _has_input():
@@ -123,6 +123,9 @@ def _has_input() -> bool:
 def _request(asked: Asked) -> RunRequest:
     from orchestrator.project import parse_parameter_options
 
+    if asked.stdin is not None and not asked.stdin.is_file():
+        raise UsageError(f"--stdin {asked.stdin}: there is no such file.")
+
     return RunRequest(
         repository=asked.repository,
         revision=asked.revision,
@@ -131,45 +134,47 @@ def _request(asked: Asked) -> RunRequest:
         inputs=asked.inputs,
         variables=user_variables(asked.variables, os.environ),
         relock=asked.relock,
+        stdin=asked.stdin and asked.stdin.absolute(),
         storage=asked.storage,
     )
 
 
-def _options(asked: Asked, home: Home) -> RunOptions:
-    if asked.stdin is not None and not asked.stdin.is_file():
-        raise UsageError(f"--stdin {asked.stdin}: there is no such file.")
+def _circumstances(asked: Asked, home: Home) -> Circumstances:
     if asked.run_name is not None and (asked.run_name in ("", "latest") or not asked.run_name.isprintable()):
         raise UsageError(f"--run-name {asked.run_name!r} can't name a run: `latest` is the newest one's name.")
-    return RunOptions(
+    return Circumstances(
+        environ=dict(os.environ),
         name=asked.run_name,
         experiment=_experiment(asked, home),
-        cached=asked.cached,
         store_inputs=asked.store_inputs,
         keep_work=asked.keep_work,
         grace=asked.grace,
-        stdin=asked.stdin and asked.stdin.absolute(),
     )
 
 
 def _experiment(asked: Asked, home: Home) -> str:
     if asked.experiment_name is not None and asked.experiment_id is not None:
         raise UsageError("--experiment-name and --experiment-id exclude each other.")
-    name = asked.experiment_name
-    wanted = asked.experiment_id
-    if name is None and wanted is None:
-        name, wanted = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID")
-    if name is not None or wanted is None:
-        return name or "Default"
+    if asked.experiment_id is not None:
+        found = _experiment_name(asked.experiment_id, home)
+        if found is None:
+            raise UsageError(f"--experiment-id {asked.experiment_id}: there is no such experiment.")
+        return found
+    name = asked.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    wanted = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if name is None and wanted is not None:
+        name = _experiment_name(wanted, home)  # one of another server's means nothing here
+    return name or "Default"
+
+
+def _experiment_name(experiment_id: str, home: Home) -> str | None:
     from orchestrator import ledger
 
     connection = ledger.connect(home)
     try:
-        found = ledger.experiment_name(connection, wanted)
+        return ledger.experiment_name(connection, experiment_id)
     finally:
         connection.close()
-    if found is None:
-        raise UsageError(f"--experiment-id {wanted}: there is no such experiment.")
-    return found
 
 
 def _finish(asked: Asked, run_id: str, seen: Seen, home: Home) -> None:
@@ -177,6 +182,8 @@ def _finish(asked: Asked, run_id: str, seen: Seen, home: Home) -> None:
 
     if seen.cached and not asked.quiet:
         print(f"  cached       run {run_id} has the same spec; nothing was run", file=sys.stderr)
+    if asked.as_json:
+        runs.print_record(home, run_id)
     if asked.output is not None:
         try:
             runs.bring(home, run_id, [], asked.output)
@@ -184,8 +191,6 @@ def _finish(asked: Asked, run_id: str, seen: Seen, home: Home) -> None:
             raise OrchError(
                 f"{error} The run is recorded: orch get {run_id[:16]} -o FOLDER brings its outputs."
             ) from error
-    if asked.as_json:
-        runs.print_record(home, run_id)
 
 
 def _supervisor_is_gone(launched: Launched, home: Home) -> int:
@@ -193,6 +198,7 @@ def _supervisor_is_gone(launched: Launched, home: Home) -> int:
     from orchestrator import ledger
     from orchestrator.sweep import sweep
 
+    os.waitpid(launched.pid, 0)  # it may still be going: its files are closed before it is gone
     connection = ledger.connect(home)
     try:
         sweep(home, connection)

@@ -19,7 +19,7 @@ from orchestrator.cli import text
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.execute.tree import processes_of
-from orchestrator.model import Status
+from orchestrator.model import Output, Status
 from orchestrator.paths import Home, open_home, stays_below
 from orchestrator.sweep import sweep
 
@@ -56,7 +56,7 @@ def show(wanted: str, *, as_json: bool) -> None:
         packages = ledger.package_count(connection, ref["lock_id"], ref["platform"])
     for label, value in _facts(run, packages, home):
         print(f"{label:<13}{value}")
-    secrets = run["spec"]["secrets"]
+    secrets = run["spec"]["secret_parameters"]
     params = [[n, "(not recorded)" if n in secrets else text.visible(v, 300)] for n, v in run["params"].items()]
     _print_section("parameters", params)
     _print_section("metrics", [[name, text.number(value)] for name, value in run["metrics"].items()])
@@ -66,7 +66,7 @@ def show(wanted: str, *, as_json: bool) -> None:
         "outputs", [[text.visible(o["path"], 300), text.size(o["size"]), o["sha256"][:16]] for o in run["outputs"]]
     )
     for note in run["notes"]:
-        print(f"note: {note}")
+        print(f"note: {text.visible(note, 1000)}")
     logs = RunDirectory(home.run(run_id))
     if logs.stdout.exists():
         print(f"\nwhat it printed: orch logs {wanted}")
@@ -97,17 +97,7 @@ def bring(home: Home, run_id: str, patterns: Sequence[str], output: Path) -> int
     A file that stands there already with other bytes is not overwritten: OrchError names it before anything is
     written. Links come last, so that no file is ever written through one.
     """
-    record = ledger.read_run(home, run_id)
-    if record is None:
-        raise OrchError(f"run {run_id} has no directory any more.")
-    if record.status in ("running", "orphaned"):
-        raise OrchError(f"run {run_id} is {record.status}; its outputs are there when it has ended.")
-    if record.status == "lost":
-        raise OrchError(f"run {run_id} has no outputs: {record.reason}.")
-    chosen = [o for o in record.outputs if not patterns or any(_matches(o.path, p) for p in patterns)]
-    if not chosen and patterns:
-        there = ", ".join(o.path for o in record.outputs[:5]) or "none"
-        raise OrchError(f"run {run_id} has no output that matches {' or '.join(patterns)}; it has: {there}.")
+    chosen = _chosen_outputs(home, run_id, patterns)
     targets = [(item, _target(output, local_path(item.path))) for item in chosen]
     for item, target in targets:
         if os.path.lexists(target) and not _is_same(target, item.sha256, item.link):
@@ -121,6 +111,21 @@ def bring(home: Home, run_id: str, patterns: Sequence[str], output: Path) -> int
         else:
             store.copy_out(home, item.sha256, target, item.mode)
     return len(targets)
+
+
+def _chosen_outputs(home: Home, run_id: str, patterns: Sequence[str]) -> list[Output]:
+    record = ledger.read_run(home, run_id)
+    if record is None:
+        raise OrchError(f"run {run_id} has no directory any more.")
+    if record.status in ("running", "orphaned"):
+        raise OrchError(f"run {run_id} is {record.status}; its outputs are there when it has ended.")
+    if record.status == "lost":
+        raise OrchError(f"run {run_id} has no outputs: {record.reason}.")
+    chosen = [o for o in record.outputs if not patterns or any(_matches(o.path, p) for p in patterns)]
+    if not chosen and patterns:
+        there = ", ".join(o.path for o in record.outputs[:5]) or "none"
+        raise OrchError(f"run {run_id} has no output that matches {' or '.join(patterns)}; it has: {there}.")
+    return chosen
 
 
 def remove(wanted: Sequence[str]) -> None:
@@ -235,8 +240,12 @@ def _matches(path: str, pattern: str) -> bool:
 
 
 def _target(output: Path, path: str) -> Path:
+    """Where an output goes: below `output`, and by no link that stands there."""
     if not stays_below(path):
         raise OrchError(f"the record names an output {path!r} that would leave the folder; it is not brought.")
+    for parent in list(PurePosixPath(path).parents)[:-1]:
+        if (output / parent).is_symlink():
+            raise OrchError(f"{output / parent} is a link; {output / path} is not written through it.")
     return output / path
 
 

@@ -9,7 +9,7 @@ from orchestrator.environment.lock import (
     locked_packages,
     resolve_environment,
 )
-from orchestrator.environment.prefix import Prefix, drift, use_prefix, verify_prefix
+from orchestrator.environment.prefix import Prefix, drift, remove_tree, use_prefix, verify_prefix
 from orchestrator.environment.request import Tree, environment_request
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "environment_request",
     "lock_path",
     "locked_packages",
+    "remove_tree",
     "resolve_environment",
     "use_prefix",
     "verify_prefix",

@@ -12,10 +12,19 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from orchestrator.environment.lock import LockedPackage
+from orchestrator.environment.redact import without_credentials
+from orchestrator.environment.requirements import BAD_IN_URL, NAME, VERSION
 from orchestrator.errors import OrchError
 
 _VERSIONS = (1,)
-_ARCHIVE = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)-(?P<build>[^-]+)\.(conda|tar\.bz2)")
+_ARCHIVE = re.compile(
+    r"(?P<name>[A-Za-z0-9_.][A-Za-z0-9_.-]*)-(?P<version>[A-Za-z0-9_.!+]+)-(?P<build>[A-Za-z0-9_.!+]+)\.(conda|tar\.bz2)"
+)
+_HASHES = {"sha256": re.compile(r"[0-9a-f]{64}"), "md5": re.compile(r"[0-9a-f]{32}")}
+_SCHEMES = {
+    "conda": ("https", "http", "file", "s3", "gcs", "oci"),
+    "pip": ("https", "http", "git+https", "git+http", "git+ssh", "pkg"),
+}
 
 
 def load_lock(path: str, data: bytes) -> dict[str, Any]:
@@ -25,7 +34,7 @@ def load_lock(path: str, data: bytes) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         table = yaml.load(data.decode("utf-8"), loader)  # noqa: S506 - both are safe loaders
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise OrchError(f"{path} is not valid YAML: {str(error).splitlines()[0]}.") from error
     if not isinstance(table, dict) or not isinstance(table.get("package"), list):
         raise OrchError(f"{path} is not a conda-lock file: it has no list `package`.")
@@ -36,75 +45,164 @@ def load_lock(path: str, data: bytes) -> dict[str, Any]:
 
 def content_hash_of(table: Mapping[str, Any], platform: str) -> str | None:
     """The content hash that the lock has for a platform."""
-    hashes = table.get("metadata", {}).get("content_hash", {})
+    hashes = _metadata(table).get("content_hash")
     return hashes.get(platform) if isinstance(hashes, dict) else None
 
 
 def sources_of(table: Mapping[str, Any]) -> tuple[str, ...]:
     """The files that the lock was made from, relative to it."""
-    return tuple(str(source) for source in table.get("metadata", {}).get("sources", ()))
+    sources = _metadata(table).get("sources")
+    return tuple(str(source) for source in sources) if isinstance(sources, list) else ()
+
+
+def _metadata(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata = table.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def packages_of(path: str, table: Mapping[str, Any], platform: str) -> tuple[list[LockedPackage], tuple[str, ...]]:
     """The packages of the category `main` for a platform, and the other categories that were left out.
 
-    Raises OrchError for a platform that the lock lacks (naming those it has), and for a package without sha256.
+    What a package needs, and of which kind it is, a conda-lock file only claims: see `engine.packaged`.
+
+    Raises OrchError for a platform that the lock lacks (naming those it has), for a package without sha256 or whose
+    name, version or build is not that of its file, and when there are packages for Python and no python.
     """
-    rows = [row for row in table["package"] if isinstance(row, dict) and row.get("platform") == platform]
+    rows = [
+        (number, row)
+        for number, row in enumerate(table["package"], 1)
+        if isinstance(row, dict) and row.get("platform") == platform
+    ]
     if not rows:
         there = sorted(
             {str(row["platform"]) for row in table["package"] if isinstance(row, dict) and "platform" in row}
         )
         raise OrchError(f"{path} has no packages for {platform}; it has {', '.join(there) or 'none'}.")
-    try:
-        kept = [row for row in rows if (row.get("category") or "main") == "main"]
-        others = tuple(sorted({row["category"] for row in rows} - {"main"} if len(kept) < len(rows) else ()))
-        return [_package(path, row) for row in kept], others
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise OrchError(f"{path} has a package that can't be read: {type(error).__name__} {error}.") from error
+    packages: dict[tuple[str, str], LockedPackage] = {}
+    others: set[str] = set()
+    for number, row in rows:
+        try:
+            category = _text(row, "category") if row.get("category") else "main"
+            if category != "main":
+                others.add(category)
+                continue
+            package = _package(row)
+        except ValueError as error:
+            named = f" ({row.get('name')})" if re.fullmatch(NAME, str(row.get("name"))) else ""
+            raise OrchError(f"{path}, package {number}{named}: {error}.") from error
+        if packages.setdefault((package.manager, package.name.lower()), package) is not package:
+            raise OrchError(f"{path} has {package.name} of {package.manager} twice for {platform}.")
+    _refuse_incomplete(path, list(packages.values()))
+    return list(packages.values()), tuple(sorted(others))
 
 
-def _package(path: str, row: Mapping[str, Any]) -> LockedPackage:
-    manager, name, version, url = row["manager"], row["name"], str(row["version"]), row["url"]
-    if manager not in ("conda", "pip"):
-        raise OrchError(f"{path}: {name} is of the manager {manager!r}; orch knows conda and pip.")
-    hashes = _hashes(row["hash"])
+def _refuse_incomplete(path: str, packages: Sequence[LockedPackage]) -> None:
+    # A file that was cut off can be valid YAML.
+    if any(package.manager == "conda" and package.name == "python" for package in packages):
+        return
+    for package in packages:
+        if package.manager == "pip" or any(text.split()[:1] == ["python"] for text in package.depends):
+            raise OrchError(
+                f"{path} is incomplete: {package.name} needs python, which it does not have. Make the lock anew."
+            )
+
+
+def _package(row: Mapping[str, Any]) -> LockedPackage:
+    """The package of a row. Raises ValueError with what is wrong with the row."""
+    manager, name = _text(row, "manager"), _text(row, "name")
+    if manager not in _SCHEMES:
+        raise ValueError(f"its manager is {manager!r}; orch knows conda and pip")
+    if not re.fullmatch(NAME, name):
+        raise ValueError(f"its name is {name!r}, which no package can have")
+    url = _url(row, _SCHEMES[manager])
+    hashes = _hashes(row.get("hash"))
     if "sha256" not in hashes:
-        raise OrchError(f"{path} has no sha256 for {name} {version}: it can't be verified and is refused.")
+        raise ValueError(f"it has no sha256 for {name} {row.get('version')}: it can't be verified and is refused")
     parts = urlsplit(url)
     # A wheel that orch kept is named in a package URL.
     named = parse_qs(parts.query).get("file_name") if parts.scheme == "pkg" else None
     file_name = Path(named[0]).name if named else unquote(parts.path).rpartition("/")[2]
-    depends = row.get("dependencies") or {}
     if manager == "pip":
+        version = _pip_version(row, file_name, url)
         return LockedPackage("pip", name, version, None, url, file_name, hashes["sha256"], md5=hashes.get("md5"))
     archive = _ARCHIVE.fullmatch(file_name)
-    if archive is None:
-        raise OrchError(f"{path}: {url} is not the URL of a conda package.")
+    if archive is None or url.count("/") < 2:
+        raise ValueError(f"its url {without_credentials(url)} is not that of a conda package")
+    _same(row, "name", name.lower() == archive["name"].lower(), file_name)
+    for key in ("version", "build"):
+        _same(row, key, row.get(key) in (archive[key], None, ""), file_name)
     channel, subdir, _ = url.rsplit("/", 2)
     return LockedPackage(
         manager="conda",
         name=name,
-        version=version,
-        build=row.get("build") or archive["build"],
+        version=archive["version"],
+        build=archive["build"],
         url=url,
         file_name=file_name,
         sha256=hashes["sha256"],
         md5=hashes.get("md5"),
         subdir=subdir,
         channel=channel,
-        depends=tuple(_depends(depends)),
+        depends=tuple(_depends(row.get("dependencies"))),
     )
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str):
+        raise ValueError(f"its {key} is {value!r}, which is no text")
+    return value
+
+
+def _url(row: Mapping[str, Any], schemes: Sequence[str]) -> str:
+    url = _text(row, "url")
+    try:
+        good = urlsplit(url).scheme in schemes and not re.search(BAD_IN_URL, url)
+    except ValueError:
+        good = False
+    if not good:
+        kinds = ", ".join(schemes)
+        raise ValueError(f"its url is {without_credentials(repr(url))}; one of the kinds {kinds} is needed")
+    return url
+
+
+def _pip_version(row: Mapping[str, Any], file_name: str, url: str) -> str:
+    from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+    from packaging.version import InvalidVersion, Version
+
+    given = row.get("version")
+    text = str(given)
+    if not file_name.endswith(".whl"):
+        if urlsplit(url).scheme == "pkg" or not re.fullmatch(VERSION, text):
+            raise ValueError(f"its version is {given!r} and its url {without_credentials(url)}, which name no package")
+        return text
+    try:
+        name, version, _, _ = parse_wheel_filename(file_name)
+    except InvalidWheelFilename as error:
+        raise ValueError(f"its url {without_credentials(url)} is not that of a wheel") from error
+    try:
+        same = Version(text) == version
+    except InvalidVersion:
+        same = False
+    _same(row, "name", canonicalize_name(row["name"]) == name, file_name)
+    _same(row, "version", same, file_name)
+    return str(version)
+
+
+def _same(row: Mapping[str, Any], key: str, same: bool, file_name: str) -> None:
+    # Where YAML made a number of it (3.10 is 3.1), the file's name is what there is.
+    if not same and not isinstance(value := row.get(key), (int, float)):
+        raise ValueError(f"its {key} is {value!r}, its file {file_name}")
 
 
 def _hashes(value: object) -> dict[str, str]:
     if isinstance(value, dict):
-        found = {str(kind): text for kind, text in value.items() if isinstance(text, str)}
+        found = {kind: text for kind, text in value.items() if isinstance(text, str)}
     else:
         # An early form: `sha256:...`.
         kind, _, text = str(value).partition(":")
         found = {kind: text}
-    return {kind: text for kind, text in found.items() if re.fullmatch(r"[0-9a-f]{32}|[0-9a-f]{64}", text)}
+    return {kind: found[kind] for kind, form in _HASHES.items() if form.fullmatch(found.get(kind, ""))}
 
 
 def _depends(value: object) -> Iterator[str]:

@@ -8,6 +8,7 @@ files by rattler itself (see `engine`).
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,18 @@ DEFAULT_CHANNELS = ("conda-forge",)
 
 CONDA_DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
 """What conda means by `defaults` (its own `default_channels`, on systems that are not Windows)."""
+
+KNOWN_KEYS = (
+    *("allow-hard-links", "allow-ref-links", "allow-symbolic-links", "authentication-override-file", "build"),
+    *("concurrency", "default-channels", "index-config", "mirrors", "proxy-config", "repodata-config"),
+    *("run-post-link-scripts", "s3-options", "tls-no-verify", "tls-root-certs", "virtual-package-detectors"),
+    *("conda-defaults", "paths", "pypi"),
+)
+"""The keys on the top of a configuration file: rattler's, then orch's own."""
+
+_PYPI_KEYS = ("index", "extra-indexes")
+_NEAR = 0.75
+"""How alike (difflib's ratio) an unknown key and a known one are when the first is taken for a slip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +68,10 @@ def read_settings(home: Home, environ: Mapping[str, str] = os.environ) -> Settin
     if not files:
         return Settings()
     merged: dict[str, Any] = {}
-    for path, _ in files:
+    for path, shared in files:
         table = _read_toml(path)
+        if not shared:
+            _refuse_slips(table, path)
         mirrors = {**merged.get("mirrors", {}), **_mirrors(table.get("mirrors", {}), path)}
         pypi = {**merged.get("pypi", {}), **_table(table.get("pypi", {}), "pypi", path)}
         merged |= table | {"mirrors": mirrors, "pypi": pypi}
@@ -74,6 +89,27 @@ def read_settings(home: Home, environ: Mapping[str, str] = os.environ) -> Settin
     )
 
 
+def rattler_text(path: Path) -> str:
+    """The text of a configuration file as rattler takes it, line by line: a mirror that is a folder is a URL there."""
+    text = path.read_text("utf-8")
+    for place in (place for places in _read_toml(path).get("mirrors", {}).values() for place in places):
+        for quote in "\"'":
+            text = text.replace(f"{quote}{place}{quote}", f"{quote}{_place_url(place)}{quote}")
+    return text
+
+
+def _refuse_slips(table: Mapping[str, Any], path: Path) -> None:
+    # Other unknown keys are let pass: a newer rattler may know them.
+    for key in [key for key in table if key not in KNOWN_KEYS]:
+        from difflib import get_close_matches
+
+        if near := get_close_matches(key, KNOWN_KEYS, 1, _NEAR):
+            raise OrchError(f"{path} has an unknown key {key!r}; one that it may have is {near[0]}.")
+    for key in _table(table.get("pypi", {}), "pypi", path):
+        if key not in _PYPI_KEYS:
+            raise OrchError(f"{path} has an unknown key {key!r} in [pypi]; it takes {', '.join(_PYPI_KEYS)}.")
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     import tomllib
 
@@ -87,7 +123,18 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _mirrors(value: object, path: Path) -> dict[str, tuple[str, ...]]:
     table = _table(value, "mirrors", path)
-    return {url.rstrip("/"): tuple(_strings(places, f'mirrors."{url}"', path)) for url, places in table.items()}
+    found = {}
+    for url, places in table.items():
+        key = f'mirrors."{url}"'
+        for place in _strings(places, key, path):
+            if not re.match(r"/|[A-Za-z][A-Za-z0-9+.-]*:", place):
+                raise OrchError(f"{path}: {key} takes URLs and folders from / on; {place!r} is neither.")
+        found[url.rstrip("/")] = tuple(map(_place_url, places))
+    return found
+
+
+def _place_url(place: str) -> str:
+    return Path(place).as_uri() if place.startswith("/") else place
 
 
 def _table(value: object, key: str, path: Path) -> dict[str, Any]:

@@ -11,17 +11,18 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import rattler
 from rattler.exceptions import SolverError
 
-from orchestrator.environment.config import Settings, config_files, read_settings
+from orchestrator.environment.config import Settings, config_files, rattler_text, read_settings
 from orchestrator.environment.lock import LockedPackage
 from orchestrator.environment.loopback import Folders, folder_of, loopback
 from orchestrator.environment.redact import without_credentials
@@ -31,6 +32,7 @@ from orchestrator.paths import Home
 _RETRIES = 3
 
 _SENTENCES = (
+    (r"No space left", "can't be stored: no space is left on the disk."),
     (
         r"\(401|\(403",
         "refuses access: put credentials for its host into rattler's auth file (the configuration's "
@@ -40,13 +42,13 @@ _SENTENCES = (
     (r"\(5\d\d", "can't be had now: its server fails. Try again later, or name a mirror in the configuration."),
     (
         r"dns error|\(Connect\)|error sending request|timed out",
-        "can't be reached: there is no network, or no such host.",
+        "can't be reached: there is no network, or no such host. A mirror or a folder with a channel is named in "
+        "[mirrors] of {config}.",
     ),
     (
         r"Invalid checksum|unexpected end of file|corruption",
         "came damaged or cut off, several times. It was not installed.",
     ),
-    (r"No space left", "can't be stored: no space is left on the disk."),
 )
 
 
@@ -63,6 +65,8 @@ class Connection:
     package_cache: Path
     stand_ins: Mapping[str, str]
     places: Mapping[str, str]
+    config: Path
+    """Where the user may name mirrors."""
 
     def reached(self, url: str) -> str:
         """`url`, or the URL by which rattler can reach it and check hashes."""
@@ -102,16 +106,26 @@ def connect(home: Home, channels: Collection[str] = ()) -> Iterator[Connection]:
         client = rattler.Client.from_config(config, max_retries=_RETRIES, user_agent="orch")
         gateway = rattler.Gateway.from_config(config, cache_dir=home.cache / "repodata", client=client)
         served = {folder.as_uri(): folders.url(folder) for folder in folders.by_name.values()}
-        yield Connection(client, gateway, home.cache / "pkgs", stand_ins, stand_ins | served)
+        yield Connection(client, gateway, home.cache / "pkgs", stand_ins, stand_ins | served, home.config)
 
 
-def channel_urls(names: Sequence[str], settings: Settings) -> list[str]:
-    """The URLs of channels named as in an environment file (`conda-forge`, `defaults`, a URL, a folder), in order."""
+def channel_urls(names: Sequence[str], settings: Settings, path: str = "") -> list[str]:
+    """The URLs of channels named as in an environment file (`conda-forge`, `defaults`, a URL, a folder), in order.
+
+    `path` is the file that names them, "" for the user's configuration: only the user may name variables of theirs in
+    a URL, for a project would send their values to whom it likes. Raises OrchError for what names no channel.
+    """
     urls: list[str] = []
     for name in names:
         if name == "nodefaults":
             continue
         for part in settings.conda_defaults if name == "defaults" else (name,):
+            if "$" in part and path and name != "defaults":
+                raise OrchError(
+                    f"{path} has a variable in the channel {without_credentials(name)}, and orch puts none into what a "
+                    "project names: name the channel without credentials, and give those with rattler's auth file (the "
+                    "configuration's `authentication-override-file`, or RATTLER_AUTH_FILE)."
+                )
             expanded = os.path.expandvars(part)
             if expanded.startswith(("/", "~")):
                 url = Path(expanded).expanduser().as_uri()
@@ -171,7 +185,7 @@ async def solve(
             exclude_newer=as_of,
         )
     except SolverError as error:
-        raise UnsolvableError(str(error).removeprefix("Cannot solve the request because of: ")) from error
+        raise UnsolvableError(str(error).removeprefix("Cannot solve the request because of: ").strip()) from error
     except OrchError:
         raise
     except Exception as error:
@@ -237,16 +251,67 @@ async def install(
 
 
 def records_of(packages: Iterable[LockedPackage], connection: Connection) -> list[rattler.RepoDataRecord]:
-    """The conda packages of a lock in the form that `install` takes."""
-    return [_record(package, connection) for package in packages if package.manager == "conda"]
+    """The conda packages of a lock in the form that `install` takes. Raises OrchError for what rattler refuses."""
+    records = []
+    for package in packages:
+        try:
+            records += [_record(package, connection)] if package.manager == "conda" else []
+        except Exception as error:
+            raise OrchError(f"the lock has {package.file_name}, which is no conda package: {error}.") from error
+    return records
 
 
-def explained(error: Exception, connection: Connection | None = None) -> OrchError:
-    """An error of rattler as one sentence for people, with what to do where that is known; its own words follow."""
+async def packaged(packages: Sequence[LockedPackage], connection: Connection, aside: Path) -> list[LockedPackage]:
+    """Conda packages of a lock that a project brings, each with what its archive says of itself.
+
+    What a package needs and how it is installed (its kind, Python's folder) is not in the hashes that identify a lock.
+    A lie about it would be kept under the identity of an honest lock, and reach all other projects; so of a file in a
+    repository only the URL and the hashes are believed. The archives come into the package cache, checked by sha256,
+    by way of a prefix at `aside` that is good for nothing else. Raises OrchError.
+    """
+    plain = [replace(package, md5=None, depends=(), noarch="generic") for package in packages]
+    await install(connection, records_of(plain, connection), aside, final=aside)
+    extracted = {}
+    for path in (aside / "conda-meta").glob("*.json"):
+        meta = json.loads(path.read_bytes())
+        extracted[meta["fn"]] = Path(meta["extracted_package_dir"])
+    return [_as_packaged(package, extracted[package.file_name]) for package in packages]
+
+
+def _as_packaged(package: LockedPackage, extracted: Path) -> LockedPackage:
+    try:
+        record = rattler.PackageRecord.from_index_json(extracted / "info/index.json")
+    except Exception as error:
+        raise OrchError(f"the package {package.file_name} can't be read: {error}.") from error
+    named = record.name.normalized, str(record.version), str(record.build)
+    if named != (package.name.lower(), package.version, package.build):
+        raise OrchError(f"the package {package.file_name} says of itself that it is {' '.join(named)}: it is refused.")
+    return replace(
+        package,
+        name=named[0],
+        md5=None,
+        subdir=record.subdir,
+        depends=tuple(record.depends),
+        site_packages=record.python_site_packages_path,
+        noarch=noarch_of(record),
+    )
+
+
+def noarch_of(record: rattler.PackageRecord) -> Literal["python", "generic"] | None:
+    """The kind of a package for every platform; None for one of a single platform."""
+    return "python" if record.noarch.python else "generic" if record.noarch.generic else None
+
+
+def explained(error: Exception, connection: Connection) -> OrchError:
+    """An error of rattler as a sentence for people, with what to do where that is known, or else its own words.
+
+    Its own words go to stderr in any case; the worker's is shown to who asks for it.
+    """
     text = str(error)
-    for url, stand_in in (connection.places if connection else {}).items():
+    for url, stand_in in connection.places.items():
         text = text.replace(stand_in, url)
     text = without_credentials(text).strip()
+    sys.stderr.write(f"{text}\n")
     url = next(iter(re.findall(r"(?:https?|file)://[^\s)'\"]+", text)), "")
     what = re.search(r"failed to fetch (\S+)", text)
     channel = re.sub(r"/[a-z0-9-]+/(repodata|current_repodata)[^/]*$", "", url).rstrip("/")
@@ -254,25 +319,28 @@ def explained(error: Exception, connection: Connection | None = None) -> OrchErr
     if (mismatch := re.search(r"expected ([0-9a-f]{64}), got ([0-9a-f]{64})", text)) is not None:
         return OrchError(
             f"{package} does not match its hash: the lock or channel says sha256 {mismatch[1]}, "
-            f"{url} has {mismatch[2]}. It was not installed.\n{text}"
+            f"{url} has {mismatch[2]}. It was not installed."
         )
     sentence = next((say for pattern, say in _SENTENCES if re.search(pattern, text)), None)
     if sentence is None:
         return OrchError(text)
-    return OrchError(f"{package} {sentence}\n{text}")
+    return OrchError(f"{package} {sentence.format(config=connection.config)}")
 
 
 def _record(package: LockedPackage, connection: Connection) -> rattler.RepoDataRecord:
     subdir = package.subdir or "noarch"
-    on_python = any(text.split()[0] == "python" for text in package.depends if text)
+    noarch: str | None = package.noarch
+    if noarch is None and subdir == "noarch":
+        # An old kind of package, that does not say more.
+        on_python = any(text.split()[:1] == ["python"] for text in package.depends)
+        noarch = "python" if on_python else "generic"
     record = rattler.PackageRecord(
         package.name,
         package.version,
         rattler.BuildString(package.build or ""),
         _build_number(package.build),
         subdir,
-        # As rattler itself reads a conda-lock file, which does not say what kind of noarch package it is.
-        noarch=("python" if on_python else "generic") if subdir == "noarch" else None,
+        noarch=noarch,
         depends=list(package.depends),
         sha256=bytes.fromhex(package.sha256),
         md5=bytes.fromhex(package.md5) if package.md5 else None,
@@ -291,8 +359,11 @@ def _build_number(build: str | None) -> int:
 
 
 def _config(home: Home, mirrors: Mapping[str, list[str]]) -> rattler.Config:
+    config = rattler.Config()
+    for path, shared in config_files(home):
+        config = config.merge(_one_config(path, shared=shared))
     try:
-        config = rattler.Config.load_from_locations([(path, shared) for path, shared in config_files(home)])
+        config.validate()
         config.set("mirrors", json.dumps(mirrors))
         # A proxy can't reach this machine's loopback.
         hosts = [*config.proxy_non_proxy_hosts, "127.0.0.1"]
@@ -303,6 +374,16 @@ def _config(home: Home, mirrors: Mapping[str, list[str]]) -> rattler.Config:
     except Exception as error:
         raise OrchError(f"the configuration can't be used: {str(error).splitlines()[0]}.") from error
     return config
+
+
+def _one_config(path: Path, *, shared: bool) -> rattler.Config:
+    try:
+        return rattler.Config.from_toml(rattler_text(path), shared)
+    except ValueError as error:
+        text = without_credentials(str(error)).strip()
+        line = re.search(r"at (line \d+)", text)
+        where = f"{path}, {line[1]}" if line else str(path)
+        raise OrchError(f"{where}: {text.splitlines()[-1]}.") from error
 
 
 def _served(url: str, folders: Folders) -> str:

@@ -40,7 +40,7 @@ def read_wish(kind: str, path: str, data: bytes, platform: str) -> Wish:
     Raises OrchError that names the file, and the line where YAML does not hold.
     """
     if kind == "none":
-        return Wish(("python",), notes=("the project names no environment: it gets one with the newest Python.",))
+        return Wish(("python",))
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

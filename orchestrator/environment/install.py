@@ -27,6 +27,8 @@ _CAUSE = "Caused by: "
 _SEALED = 0o555
 _COMPILERS = 8
 """Most processes that compile at once: the machine may be a shared login node."""
+_TICK = 64
+"""After so many files a compiler gives a sign."""
 
 
 def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any]:
@@ -40,13 +42,13 @@ def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any
     python = _python(packages)
     hold_fd = _hold(Path(job["guard"]))
     try:
-        report("environment", f"installing {len(packages)} packages")
+        report("environment", f"installing {len(packages)} package{'s' if len(packages) != 1 else ''}")
         _install_conda(packages, aside, final=final, home=home, report=report)
         if python is not None:
             version, site_packages = python
             install_wheels(packages, aside, final=final, site_packages=site_packages, home=home, hold_fd=hold_fd)
             report("environment", "compiling its Python files")
-            _compile(aside, final, version, Path(site_packages).parent, hold_fd)
+            _compile(aside, final, version, Path(site_packages).parent, hold_fd, report)
         elif any(package.manager == "pip" for package in packages):
             raise OrchError("the lock has pip packages and no python to install them for.")
         notes = _link_script_notes(packages, aside)
@@ -85,7 +87,7 @@ def _install_conda(packages: Sequence[LockedPackage], aside: Path, *, final: Pat
 
 def _package_error(said: str, packages: Iterable[LockedPackage], final: Path) -> Exception:
     """rattler's chain of causes as one sentence about one package."""
-    if f"os error {errno.ENOSPC}" in said:
+    if "no space is left on the disk" in said:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(final))
     first, *more = said.splitlines()
     package = next((package for package in packages if package.file_name in said), None)
@@ -123,7 +125,7 @@ def _python(packages: Iterable[LockedPackage]) -> tuple[tuple[int, int], str] | 
     return None
 
 
-def _compile(aside: Path, final: Path, version: tuple[int, int], folder: Path, hold_fd: int) -> None:
+def _compile(aside: Path, final: Path, version: tuple[int, int], folder: Path, hold_fd: int, report: Report) -> None:
     """Compile all Python files, so that a read-only prefix starts fast.
 
     The bytecode is `unchecked-hash`: Python takes it as it is. The other two modes are wrong here. The time of the
@@ -137,7 +139,10 @@ def _compile(aside: Path, final: Path, version: tuple[int, int], folder: Path, h
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shares = _shares(aside / folder, min(cores, _COMPILERS))
     # Processes of their own, not a pool: when one of a pool is killed, the others wait for ever.
-    compilers = [_start_compiler(aside, final, share, hold_fd) for share in shares]
+    ticks, tick = os.pipe()
+    compilers = [_start_compiler(aside, final, share, hold_fd, tick) for share in shares]
+    os.close(tick)
+    _count_compiled(ticks, sum(map(len, shares)), report)
     for done, said in [(compiler, compiler.communicate()[1]) for compiler in compilers]:
         if os.strerror(errno.ENOSPC) in said:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(aside))
@@ -146,10 +151,20 @@ def _compile(aside: Path, final: Path, version: tuple[int, int], folder: Path, h
             raise OrchError(f"the environment's Python does not work here: {last[0]} (exit code {done.returncode}).")
 
 
+def _count_compiled(ticks: int, total: int, report: Report) -> None:
+    done = 0
+    with open(ticks, "rb", buffering=0) as pipe:
+        while some := pipe.read(_TICK):
+            done += len(some) * _TICK
+            report("environment", "compiled", done=done, total=total)
+
+
 _COMPILE = """
 import os, py_compile, sys
-aside, final = map(os.fsencode, sys.argv[1:])
-for path in filter(None, sys.stdin.buffer.read().split(b"\\0")):
+aside, final = map(os.fsencode, sys.argv[1:3])
+for number, path in enumerate(filter(None, sys.stdin.buffer.read().split(b"\\0")), 1):
+    if number % int(sys.argv[3]) == 0:
+        os.write(1, b".")
     try:
         py_compile.compile(
             os.fsdecode(path),
@@ -171,15 +186,16 @@ def _shares(folder: Path, count: int) -> list[list[bytes]]:
     return [files[start::count] for start in range(count) if files[start::count]]
 
 
-def _start_compiler(aside: Path, final: Path, share: Sequence[bytes], hold_fd: int) -> subprocess.Popen[str]:
+def _start_compiler(aside: Path, final: Path, share: Sequence[bytes], hold_fd: int, tick: int) -> subprocess.Popen[str]:
     with tempfile.TemporaryFile() as listing:
         listing.write(b"\0".join(share))
         listing.seek(0)
         return subprocess.Popen(
-            [aside / "bin/python", "-I", "-S", "-B", "-c", _COMPILE, aside, final],
+            # Without warnings: its stderr is read only at its end, and must not fill the pipe before.
+            [aside / "bin/python", "-I", "-S", "-B", "-W", "ignore", "-c", _COMPILE, aside, final, str(_TICK)],
             env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
             stdin=listing,
-            stdout=subprocess.DEVNULL,
+            stdout=tick,
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",

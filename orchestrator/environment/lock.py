@@ -1,8 +1,9 @@
 """What an environment is made from, and the lock that it is pinned to: found again without solving.
 
 A lock is a folder `locks/<lock id>`: `conda-lock.yml` (conda-lock's unified format, version 1) and `packages.json`
-(the same packages for one platform, quick to read). Both are written once and never changed. What a lock was made
-from is an index beside them: `locks/by-source/<key>.json`.
+(the same packages for one platform, quick to read). Both are written once; only a solve may replace what a project's
+own lock left there, and such a lock another one (the URLs are then other ones). What a lock was made from is an index
+beside them: `locks/by-source/<key>.json`.
 """
 
 from __future__ import annotations
@@ -73,7 +74,11 @@ class LockedPackage:
     `url` is where it came from, without credentials. For a wheel that was built here (from a source archive, a git
     commit or `.`) it is the source's; the wheel itself is kept in `kept_wheel(home, sha256, file_name)`.
     `source_sha256` is then that of the archive at `url`, where it is one. `site_packages` is where a Python other than
-    the usual keeps its packages.
+    the usual keeps its packages. `noarch` is the kind of a conda package for every platform.
+
+    `manager`, `file_name` and `sha256` are the package's identity. The rest follows from them or is what a channel,
+    or the package itself, says; nothing but `url` is taken on trust from a lock that a project brings, since projects
+    share what is kept under one identity.
     """
 
     manager: Literal["conda", "pip"]
@@ -90,6 +95,7 @@ class LockedPackage:
     depends: tuple[str, ...] = field(default=())
     site_packages: str | None = None
     source_sha256: str | None = None
+    noarch: Literal["python", "generic"] | None = None
 
 
 def resolve_environment(

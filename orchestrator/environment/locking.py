@@ -119,16 +119,18 @@ async def _adopted(task: _Task, path: str, *, variables: Mapping[str, str]) -> d
     data = task.read(path) or b""
     packages, left_out = packages_of(path, load_lock(path, data), task.platform)
     notes = [f"{path}: the categories {', '.join(left_out)} are not installed, only main."] if left_out else []
-    sources = [package for package in packages if needs_wheel(package)]
-    if sources:
-        conda = [package for package in packages if package.manager == "conda"]
-        with engine.connect(task.home, {package.channel or "" for package in conda}) as connection:
-            python = _python_aside(task, conda, connection)
-            for package in sources:
+    conda = [package for package in packages if package.manager == "conda"]
+    pip = [package for package in packages if package.manager == "pip"]
+    with engine.connect(task.home, {package.channel or "" for package in conda}) as connection:
+        task.report("environment", f"reading the packages of {path}")
+        conda = await engine.packaged(conda, connection, task.scratch / "packaged")
+        python = _python_aside(task, conda, connection)
+        for number, package in enumerate(pip):
+            if needs_wheel(package):
                 task.report("environment", f"building {package.name}, for which the lock has no wheel")
-                built = await asyncio.to_thread(built_wheel, package, python=python, home=task.home)
-                packages[packages.index(package)] = built
-    lock_id = _publish(task, packages, lambda place: place.write_bytes(data))
+                pip[number] = await asyncio.to_thread(built_wheel, package, python=python, home=task.home)
+    packages = [*conda, *pip]
+    lock_id = _publish(task, packages, lambda place: place.write_bytes(data), solved=False)
     return _answer(lock_id, packages, variables, notes, solved=False)
 
 
@@ -138,8 +140,10 @@ async def _adopted(task: _Task, path: str, *, variables: Mapping[str, str]) -> d
 async def _solved(task: _Task, wish: Wish) -> dict[str, Any]:
     settings = read_settings(task.home)
     names = wish.channels or settings.default_channels
-    channels = engine.channel_urls([*names, *_channels_of_specs(wish.conda)], settings)
-    specs = [_spec(text, settings.conda_defaults[0]) for text in wish.conda]
+    named = [*wish.channels, *_channels_of_specs(wish.conda)]
+    channels = engine.channel_urls(() if wish.channels else settings.default_channels, settings)
+    channels += [url for url in engine.channel_urls(named, settings, task.path) if url not in channels]
+    specs = [_spec(text, engine.channel_urls(["defaults"], settings)[0]) for text in wish.conda]
     for spec in specs:
         engine.match_spec(spec)
     with engine.connect(task.home, channels) as connection:
@@ -172,7 +176,7 @@ async def _solved(task: _Task, wish: Wish) -> dict[str, Any]:
             content_hash=digest or sha256_of([wish.conda, wish.pip, list(names)]),
         )
 
-    lock_id = _publish(task, packages, write)
+    lock_id = _publish(task, packages, write, solved=True)
     return _answer(lock_id, packages, wish.variables, [*wish.notes, *notes], solved=True)
 
 
@@ -188,8 +192,8 @@ async def _pip(
 ) -> tuple[list[LockedPackage], list[str]]:
     if not wish.pip:
         return [], []
-    requirements = gather(wish.pip, task.path, task.layout, task.checkout)
-    requirements.options += [f"--index={url}" for url in wish.extra_indexes]
+    lines = [*wish.pip, *(f"--extra-index-url {url}" for url in wish.extra_indexes)]
+    requirements = gather(lines, task.path, task.layout, task.checkout)
     # uv is waited for in a thread: the loop must stay free for rattler, and for the served folders' clients.
     locked = await asyncio.to_thread(
         lock_pip,
@@ -239,6 +243,7 @@ def _conda_package(record: Any, connection: engine.Connection) -> LockedPackage:
         channel=connection.recorded(record.channel).rstrip("/"),
         depends=tuple(record.depends),
         site_packages=record.python_site_packages_path,
+        noarch=engine.noarch_of(record),
     )
 
 
@@ -255,18 +260,21 @@ def _spec(text: str, defaults: str) -> str:
 # --- on disk ----------------------------------------------------------------------------------------------------
 
 
-def _publish(task: _Task, packages: Sequence[LockedPackage], write: Callable[[Path], Any]) -> str:
-    """Write the folder of a lock aside and move it into place; one that is there already stays."""
+def _publish(task: _Task, packages: Sequence[LockedPackage], write: Callable[[Path], Any], *, solved: bool) -> str:
+    """Write the folder of a lock aside and move it into place.
+
+    One that a solve made stays. One that a project brought is replaced: its URLs and its text are that project's word.
+    """
     packages = sorted(packages, key=lambda package: (package.manager, package.name))
     lock_id = lock_id_of(tuple(packages))
     final = task.home.locks / lock_id
-    if final.exists():
+    if _is_solved(final):
         return lock_id
     aside = task.scratch.parent / "lock"
     aside.mkdir()
     write(aside / "conda-lock.yml")
     rows = [{name: getattr(package, name) for name in LockedPackage.__slots__} for package in packages]
-    table = {"version": LOCK_VERSION, "platform": task.platform, "packages": rows}
+    table = {"version": LOCK_VERSION, "platform": task.platform, "solved": solved, "packages": rows}
     (aside / "packages.json").write_text(json.dumps(table), "utf-8")
     staged = task.home.locks / f".{lock_id}.{os.getpid()}"
     try:
@@ -274,12 +282,25 @@ def _publish(task: _Task, packages: Sequence[LockedPackage], write: Callable[[Pa
         for path in staged.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        staged.rename(final)
-    except OSError:
+        try:
+            staged.rename(final)
+        except OSError:
+            if not final.exists():
+                raise
+            # Each file by itself: whoever reads meanwhile finds both, and either of each is a description of the lock.
+            for path in sorted(staged.iterdir()):
+                path.replace(final / path.name)
+    finally:
         shutil.rmtree(staged, ignore_errors=True)
-        if not final.exists():
-            raise
     return lock_id
+
+
+def _is_solved(final: Path) -> bool:
+    try:
+        table = json.loads((final / "packages.json").read_bytes())
+        return table["version"] == LOCK_VERSION and table.get("solved") is True and (final / "conda-lock.yml").exists()
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _answer(

@@ -17,15 +17,13 @@ from urllib.parse import urlsplit
 from orchestrator.environment.lock import LockedPackage, kept_wheel
 from orchestrator.environment.pypi import uv_environment
 from orchestrator.environment.redact import without_credentials
+from orchestrator.environment.requirements import VERSION, pinned_line
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
 
 _DROPPED = ("direct_url.json", "uv_cache.json", "uv_build.json")
 """Files that uv adds to a package's metadata and that tell of this machine: paths and times."""
 
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-_VERSION = re.compile(r"[A-Za-z0-9.!+_-]+")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _HASHES = re.compile(r"Expected:\s+sha256:([0-9a-f]+)\s+Computed:\s+sha256:([0-9a-f]+)")
 _TROUBLE = ("error:", "cause:", "×", "├─▶", "╰─▶", "Caused by:")
 
@@ -73,24 +71,18 @@ def _attempts(environ: Mapping[str, str]) -> list[tuple[bool, tuple[str, ...]]]:
 
 
 def _requirement(package: LockedPackage, home: Home, *, from_index: bool) -> str:
-    if not (_NAME.fullmatch(package.name) and _SHA256.fullmatch(package.sha256)):
-        raise OrchError(f"the lock has a pip package whose name or sha256 is none: {package.name!r}.")
+    line = pinned_line(package.name, package.url, package.sha256)
     kept = kept_wheel(home, package.sha256, Path(package.file_name).name)
     if kept.is_file():
-        url = kept.resolve().as_uri()
+        line = pinned_line(package.name, kept.resolve().as_uri(), package.sha256)
     elif urlsplit(package.url).scheme not in ("https", "http") or not package.file_name.endswith(".whl"):
         raise OrchError(
             f"the wheel of {package.name} {package.version}, built from {without_credentials(package.url)}, "
             f"is not kept here any more ({kept}); solve the environment again with --relock."
         )
-    elif from_index and _VERSION.fullmatch(package.version):
-        return f"{package.name}=={package.version} --hash=sha256:{package.sha256}"
-    else:
-        url = package.url
-    if re.search(r"[\s\x00-\x1f]", url):
-        raise OrchError(f"the lock has a URL with blanks in it, of {package.name}: {without_credentials(url)!r}.")
-    # uv would put a variable's value in place of ${NAME}.
-    return f"{package.name} @ {url.replace('$', '%24')} --hash=sha256:{package.sha256}"
+    elif from_index and re.fullmatch(VERSION, package.version):
+        line = f"{package.name}=={package.version} --hash=sha256:{package.sha256}"
+    return line
 
 
 def _uv(

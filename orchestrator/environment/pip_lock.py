@@ -17,7 +17,7 @@ from orchestrator.environment.build import Wheel, build_from_directory, build_fr
 from orchestrator.environment.lock import LockedPackage
 from orchestrator.environment.pypi import run_uv, uv_message
 from orchestrator.environment.redact import without_credentials
-from orchestrator.environment.requirements import Line, logical_lines, parse_line, split_extras, within
+from orchestrator.environment.requirements import Line, logical_lines, parse_line, pinned_line, split_extras, within
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
 from orchestrator.report import Report
@@ -48,12 +48,13 @@ PYPI_NAMES: Mapping[str, str] = {
 
 @dataclass(slots=True)
 class Requirements:
-    """The lines of a pip section with all the files that they name, told apart."""
+    """The lines of a pip section with all the files that they name, told apart. `origins` has the file of each line."""
 
     entries: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
 
 
 def gather(lines: Sequence[str], path: str, layout: Path, checkout: Path | None) -> Requirements:
@@ -69,6 +70,7 @@ def gather(lines: Sequence[str], path: str, layout: Path, checkout: Path | None)
         return f"{root / inner}{extras}"
 
     def follow(line: Line, origin: str, entries: list[str]) -> None:
+        _refuse_what_uv_would_expand(line, origin)
         if line.kind in ("file", "constraints"):
             inner = within(posixpath.dirname(origin), line.value, origin)
             if inner in seen:
@@ -85,10 +87,23 @@ def gather(lines: Sequence[str], path: str, layout: Path, checkout: Path | None)
             entries.append(f"-e {place(line.value, origin)}")
         else:
             entries.append(place(line.value, origin) if line.kind == "local" else line.value)
+            found.origins.setdefault(entries[-1], origin)
 
     for text in lines:
         follow(parse_line(text), path, found.entries)
     return found
+
+
+def _refuse_what_uv_would_expand(line: Line, origin: str) -> None:
+    if re.search(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]", line.value):
+        raise OrchError(f"{origin} has a pip line that is more than one: {line.value!r}. Write each for itself.")
+    # Whatever the variable holds would go to an address that the project names.
+    if "${" in line.value:
+        raise OrchError(
+            f"{origin} has a variable in the pip line {without_credentials(line.value)!r}, and orch puts none into what a "
+            "project names: an index that needs credentials belongs into the configuration, as [pypi] index in "
+            "config.toml."
+        )
 
 
 def lock_pip(
@@ -130,7 +145,7 @@ def lock_pip(
             path=python_of_environment().parent,
         )
     if done.returncode:
-        raise _unsolvable(path, done.stderr, provided)
+        raise _unsolvable(path, _with_true_files(done.stderr, requirements, path, scratch), provided)
     table = tomllib.loads((scratch / "pylock.orch.toml").read_text("utf-8"))
     locked = []
     for package in table.get("packages", ()):
@@ -163,7 +178,7 @@ def built_wheel(package: LockedPackage, *, python: Callable[[], Path], home: Hom
     `python` gives the environment's own Python.
     """
     of_git = package.url.startswith("git+")
-    requirement = f"{package.name} @ {package.url}" + ("" if of_git else f" --hash=sha256:{package.sha256}")
+    requirement = pinned_line(package.name, package.url, None if of_git else package.sha256)
     wheel = build_from_source(requirement, python=python(), home=home)
     return _kept(package.name, wheel, package.url, source_sha256=None if of_git else package.sha256)
 
@@ -174,6 +189,17 @@ def _write_inputs(requirements: Requirements, provided: Mapping[str, str], scrat
     stand_ins = [f"{name} @ {_stand_in(name, version, scratch).as_uri()}" for name, version in provided.items()]
     (scratch / "constraints.txt").write_text("\n".join([*stand_ins, *requirements.constraints, ""]), "utf-8")
     (scratch / "requirements.in").write_text("\n".join([*requirements.entries, ""]), "utf-8")
+
+
+def _with_true_files(stderr: str, requirements: Requirements, path: str, scratch: Path) -> str:
+    """What uv says, with the user's file of a wrong line in the place of the one that was written for uv."""
+
+    def true_file(match: re.Match[str]) -> str:
+        data = (scratch / match[1]).read_bytes()
+        number = data[: int(match[2])].count(b"\n")
+        return f"`{requirements.origins.get(data.decode().splitlines()[number], path)}`"
+
+    return re.sub(r"`(requirements\.in|constraints\.txt)` at position (\d+)", true_file, stderr)
 
 
 def _stand_in(name: str, version: str, scratch: Path) -> Path:
@@ -223,13 +249,13 @@ def _locked(
         url = f"{vcs['type']}+{vcs['url']}@{vcs['commit-id']}"
         if "subdirectory" in vcs:
             url += f"#subdirectory={vcs['subdirectory']}"
-        return _kept(name, build_from_source(f"{name} @ {url}", python=python_path(), home=home), url)
+        return _kept(name, build_from_source(pinned_line(name, url), python=python_path(), home=home), url)
     source = package.get("sdist") or package.get("archive")
     if source is None:
         raise OrchError(f"the pip package {name} has no file for this platform.")
     url = source.get("url") or Path(source["path"]).as_uri()
     digest = _sha256(name, source)
-    wheel_built = build_from_source(f"{name} @ {url} --hash=sha256:{digest}", python=python_path(), home=home)
+    wheel_built = build_from_source(pinned_line(name, url, digest), python=python_path(), home=home)
     return _kept(name, wheel_built, url, source_sha256=digest)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.environment.config import Settings, read_settings
+from orchestrator.environment.passed_on import for_builds
 from orchestrator.environment.redact import without_credentials
 from orchestrator.paths import Home
 
@@ -30,7 +31,6 @@ _UV_PLACES = (
     "UV_CONCURRENT_",
     "UV_CREDENTIALS_",
 )
-_FOREIGN = ("PYTHON", "PIP_", "UV_", "VIRTUAL_ENV", "CONDA_", "_CONDA")
 
 
 def run_uv(
@@ -55,18 +55,25 @@ def run_uv(
 
 
 def uv_environment(home: Home, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The variables for uv: the caller's, without those that would lead it or a build astray, and with the index.
+    """The variables for uv: those of the caller's that it needs, and the index.
 
     The index is that of `[pypi] index` in the configuration, else what `UV_*` variables say, else what pip's
     variables and configuration files say, else uv's own.
     """
-    kept = {
-        name: value for name, value in environ.items() if not name.startswith(_FOREIGN) or name.startswith(_UV_PLACES)
-    }
+    kept = for_builds(environ) | {name: value for name, value in environ.items() if name.startswith(_UV_PLACES)}
     kept |= {"PYTHONNOUSERSITE": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "UV_LINK_MODE": "copy"}
     # One date for everything built here, so that the same source is the same wheel.
     kept["SOURCE_DATE_EPOCH"] = "315532800"
+    if not _has_credentials(environ):
+        # uv makes a lock file there, even to find that there are none.
+        kept["UV_CREDENTIALS_DIR"] = str(home.cache / "uv-data")
     return kept | _places(read_settings(home), environ)
+
+
+def _has_credentials(environ: Mapping[str, str]) -> bool:
+    """Whether the user has named a folder for uv's credentials, or has any in uv's own (`uv auth login`)."""
+    data = Path(environ.get("XDG_DATA_HOME") or Path(environ.get("HOME") or "/") / ".local/share")
+    return bool(environ.get("UV_CREDENTIALS_DIR")) or (data / "uv/credentials/credentials.toml").exists()
 
 
 def uv_message(stderr: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.environment.redact import without_credentials
 from orchestrator.errors import OrchError
 
 _COMMENT = re.compile(r"(^|\s)#.*$")
@@ -25,6 +26,11 @@ _SHORT = {
 }
 _OPTION = re.compile(r"(?P<name>--[A-Za-z][A-Za-z-]*|-[A-Za-z])(?:\s*=\s*|\s*)(?P<value>.*)$")
 _KINDS: dict[str, LineKind] = {"--requirement": "file", "--constraint": "constraints"}
+
+NAME = r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?"
+VERSION = r"[A-Za-z0-9.!+_-]+"
+BAD_IN_URL = r"[\s\x00-\x1f\x7f\\]"
+_SHA256 = r"[0-9a-f]{64}"
 
 LineKind = Literal["requirement", "local", "editable", "file", "constraints", "option"]
 
@@ -114,6 +120,20 @@ def within(base: str, name: str, origin: str) -> str:
     if path.startswith(("../", "/")) or path == "..":
         raise OrchError(f"{origin} names {name}, which is outside of the repository.")
     return "" if path == "." else path
+
+
+def pinned_line(name: str, url: str, sha256: str | None = None) -> str:
+    """The line of a requirements file for the package `name` at `url`, with its hash.
+
+    Raises OrchError for a text that would be more than one line, or another option, for who reads the file.
+    """
+    if not re.fullmatch(NAME, name) or (sha256 is not None and not re.fullmatch(_SHA256, sha256)):
+        raise OrchError(f"there is a pip package whose name or sha256 is none: {name!r}.")
+    if re.search(BAD_IN_URL, url):
+        raise OrchError(f"there is a URL with blanks in it, of {name}: {without_credentials(repr(url))}.")
+    # uv would put a variable's value in place of ${NAME}.
+    hashed = f" --hash=sha256:{sha256}" if sha256 is not None else ""
+    return f"{name} @ {url.replace('$', '%24')}{hashed}"
 
 
 def _option(line: str) -> tuple[str, str]:

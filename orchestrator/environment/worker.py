@@ -21,6 +21,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
+from orchestrator.environment.config import read_settings
+from orchestrator.environment.passed_on import for_worker
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
 from orchestrator.report import Report, silent
@@ -50,7 +52,7 @@ def run_job(kind: str, job: Mapping[str, Any], *, home: Home, report: Report = s
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=_worker_environment(folder),
+                env=_worker_environment(folder, home),
                 start_new_session=True,
             )
         try:
@@ -90,11 +92,14 @@ def _locked(folder: Path, how: int) -> Iterator[None]:
         os.close(fd)
 
 
-def _worker_environment(temporary: Path) -> dict[str, str]:
+def _worker_environment(temporary: Path, home: Home) -> dict[str, str]:
     root = Path(__file__).resolve().parents[2]
-    environ = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "TMPDIR": str(temporary)}
-    if root.name not in ("site-packages", "dist-packages"):
-        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    settings = read_settings(home)
+    environ = for_worker(os.environ, (*settings.default_channels, *settings.conda_defaults))
+    environ |= {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "TMPDIR": str(temporary)}
+    ours = () if root.name in ("site-packages", "dist-packages") else (str(root),)
+    if found := os.pathsep.join(filter(None, (*ours, os.environ.get("PYTHONPATH")))):
+        environ["PYTHONPATH"] = found
     return environ
 
 
@@ -132,8 +137,11 @@ def _result(answer: Path, errors: Path, returncode: int) -> dict[str, Any]:
         value = json.loads(answer.read_bytes())
     except FileNotFoundError:
         how = f"by signal {-returncode}" if returncode < 0 else f"with exit code {returncode}"
-        last = log.strip().splitlines()[-1:] or ["it said nothing"]
-        raise OrchError(f"the environment worker ended {how} before it had a result: {last[0]}") from None
+        said = "".join(f" ({line})" for line in log.strip().splitlines()[-1:])
+        hint = "; signal 9 is what the system sends when memory runs out" if returncode == -signal.SIGKILL else ""
+        raise OrchError(
+            f"the environment worker ended {how} before it had a result{said}. Run the same again{hint}."
+        ) from None
     if "error" in value:
         raise OrchError(value["error"])
     result: dict[str, Any] = value["result"]

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +15,11 @@ from typing import Any
 
 from orchestrator.canonical import number_from_json, number_to_json
 from orchestrator.records import metric_from_json
+from orchestrator.variables import is_secret
 
 MAX_BROKEN_SHOWN = 20
+MOST_BYTES = 16 * 2**20
+"""Bytes that are read at once while the program runs; a longer line is taken when it has ended."""
 
 
 @dataclass(slots=True)
@@ -48,11 +53,15 @@ class EventReader:
 
     def _new_bytes(self, last: bool) -> bytes:
         try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                data = file.read()
-        except FileNotFoundError:
+            # The program may have put anything in its place: a pipe must not hold us up, nor a link lead us away.
+            number = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
             return b""
+        with os.fdopen(number, "rb") as file:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                return b""
+            file.seek(self.offset)
+            data = file.read(-1 if last else MOST_BYTES)
         whole = len(data) if last else data.rfind(b"\n") + 1
         self.offset += whole
         return data[:whole]
@@ -60,6 +69,7 @@ class EventReader:
     def _complain(self, raw: bytes, error: Exception) -> None:
         if len(self.broken) < MAX_BROKEN_SHOWN:
             shown = raw[:60].decode("utf-8", "replace")
+            shown = "(not shown)" if is_secret("", shown) else shown
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
             self.broken.append(f"line {self.line} of $ORCH_EVENTS is passed over ({reason}): {shown}")
 
@@ -77,9 +87,9 @@ def _sort(event: Any, metrics: list[dict[str, Any]], params: dict[str, str], tag
         metric_from_json(point)  # what the journal would refuse to read back is refused here
         metrics.append(point)
     elif "param" in event:
-        params[_text(event["param"])] = str(event["value"])
+        params[_text(event["param"])] = _value(event["param"], event["value"])
     elif "tag" in event:
-        tags[_text(event["tag"])] = str(event["value"])
+        tags[_text(event["tag"])] = _value(event["tag"], event["value"])
     else:
         raise ValueError("neither metric, param nor tag")
 
@@ -90,7 +100,15 @@ def _number(value: Any) -> float | int | str:
     return value
 
 
+def _value(name: str, value: Any) -> str:
+    """A value as it is recorded: a secret's is not."""
+    text = str(value)
+    text.encode()  # half of a surrogate pair is no text, and no record could hold it
+    return "" if is_secret(name, text) else text
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"{value!r} is no name")
+    value.encode()
     return value

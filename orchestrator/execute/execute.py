@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import environment, project, source, store
+from orchestrator import environment, journal, project, source, store
 from orchestrator.errors import OrchError
 from orchestrator.execute.events import EventReader
 from orchestrator.execute.host import host_facts
 from orchestrator.execute.identity import identify
 from orchestrator.execute.outputs import Inventory, WorkDirectory, collect_outputs, take_inventory
 from orchestrator.execute.rundir import ProgressWriter, RunDirectory, now_text
-from orchestrator.execute.supervisor import Ended, Program, StopRequest, supervise
+from orchestrator.execute.supervisor import Ended, Interrupted, NotStartedError, Program, StopRequest, supervise
 from orchestrator.inputs import Placed, place_inputs, store_input, written_through
 from orchestrator.model import Output, RunRecord, RunSpec
 from orchestrator.paths import Home
 from orchestrator.records import fields_to_json, output_to_json, record_from_journal, spec_to_json
+from orchestrator.report import Report
 from orchestrator.variables import SYSTEM_PATH, host_variables
 
 if TYPE_CHECKING:
@@ -48,8 +50,9 @@ class Circumstances:
 
     environ: Mapping[str, str]
     """The caller's variables, of which the host's are passed on."""
-    secrets: Mapping[str, str] = field(default_factory=dict)
-    """Values of the spec's secret parameters and variables, by name."""
+    secret_parameters: Mapping[str, str] = field(default_factory=dict)
+    secret_variables: Mapping[str, str] = field(default_factory=dict)
+    """The values that the spec does not hold."""
     params: Mapping[str, str] = field(default_factory=dict)
     """The parameters as the user gave them, to be recorded."""
     notes: tuple[str, ...] = ()
@@ -57,7 +60,6 @@ class Circumstances:
     experiment: str = "Default"
     parent: str | None = None
     replay_of: str | None = None
-    stdin: Path | None = None
     grace: float = 10.0
     keep_work: bool = False
     store_inputs: bool = False
@@ -74,13 +76,13 @@ def execute(
     """Run a spec in a fresh work directory, record what happens in the run directory, and return the record.
 
     `began` gets the record of the running run, right after its program was started. Raises OrchError when the program
-    can't be started; nothing is recorded then. When only its outputs can't be stored, the run is recorded, its
-    work directory is kept, and OrchError says where.
+    can't be started; nothing is recorded then. From its start on the run is recorded whatever happens: when its
+    outputs can't be stored its work directory is kept, and OrchError says where.
     """
     directory, report = attachment.directory, attachment.progress
     work = WorkDirectory(home.work / directory.run_id, spec.source.subdir)
     with ExitStack() as cleanup, environment.use_prefix(spec.environment.lock_id, home=home, report=report) as prefix:
-        cleanup.callback(_remove, work.root)
+        cleanup.callback(_remove, work.root, report)
         count = f"{prefix.packages} package{'' if prefix.packages == 1 else 's'}"
         report("environment", f"{prefix.lock_id[:8]}, {count}, ready")
         notes = [*about.notes, *([prefix.mended] if prefix.mended else [])]
@@ -89,18 +91,18 @@ def execute(
         work.artifacts.mkdir()
         before = take_inventory(work.checkout)
 
-        ended, events = _supervised(spec, about, attachment, work, prefix, notes, began)
+        ended, log = _supervised(spec, about, attachment, work, prefix, notes, began)
 
-        _note_changes(directory, events, ended, placed, prefix)
+        log.note(*_changes(placed, prefix))
         try:
-            _keep_results(spec, about, directory, work, before, ended, home)
-        except OrchError as error:
+            whole = _keep_results(spec, about, log, work, before, ended, home)
+        except Exception as error:
             cleanup.pop_all()
-            _record_end(directory, ended, ())
+            log.end(ended, ())
             raise OrchError(
                 f"the outputs of run {directory.run_id} could not all be stored: {error} They are in {work.root}."
             ) from error
-        if about.keep_work:
+        if about.keep_work or not whole:
             cleanup.pop_all()
             report("work", str(work.root))
     return current_record(directory)
@@ -108,13 +110,53 @@ def execute(
 
 def current_record(directory: RunDirectory) -> RunRecord:
     """What the run directory tells now."""
-    from orchestrator import journal
-
     events, _ = journal.read(directory.journal)
     record = record_from_journal(directory.run_id, events)
     if record is None:
         raise OrchError(f"the journal {directory.journal} does not tell of a run.")
     return record
+
+
+@dataclass(slots=True)
+class _Log:
+    """What the run directory has to hear. A disk that is full for a moment loses nothing: it is told again."""
+
+    directory: RunDirectory
+    events: EventReader
+    pending: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def tick(self) -> None:
+        """Take what the program logged, and try to write it down."""
+        if logged := self.events.read():
+            self.pending.append(logged)
+        with contextlib.suppress(OSError, OrchError):
+            self.flush()
+
+    def note(self, *texts: str) -> None:
+        self.pending += [{"event": "note", "text": text} for text in texts]
+
+    def end(self, ended: Ended, outputs: Sequence[Output]) -> None:
+        """Write everything down, and that the run has ended. Raises OrchError when the disk does not take it."""
+        self.note(*ended.notes, *self.events.broken)
+        self.events.broken.clear()
+        status = "stopped" if ended.stopped else "finished" if ended.exit_code == 0 else "failed"
+        last = {
+            "event": "ended",
+            "status": status,
+            "exit_code": ended.exit_code,
+            "reason": ended.reason,
+            "ended_at": now_text(),
+            "outputs": [output_to_json(output) for output in outputs],
+            "usage": fields_to_json(ended.usage),
+        }
+        if not any(event["event"] == "ended" for event in self.pending):
+            self.pending.append(last)
+        self.flush()
+
+    def flush(self) -> None:
+        if self.pending:
+            journal.append(self.directory.journal, self.pending, sync=True)
+            self.pending.clear()
 
 
 def _supervised(
@@ -125,11 +167,11 @@ def _supervised(
     prefix: Prefix,
     notes: list[str],
     began: Callable[[RunRecord], object],
-) -> tuple[Ended, EventReader]:
+) -> tuple[Ended, _Log]:
     directory = attachment.directory
     program = _program(spec, about, directory, work, prefix)
     directory.events.touch()
-    events = EventReader(directory.events)
+    log = _Log(directory, EventReader(directory.events))
 
     def born() -> None:
         me = identify(os.getpid())
@@ -137,16 +179,15 @@ def _supervised(
         directory.record("started", sync=False, child=None if me is None else fields_to_json(me))
 
     def started(pid: int) -> None:
-        attachment.progress.write({"program": pid})
-        began(current_record(directory))
-
-    def tick() -> None:
-        logged = events.read()
-        if logged:
-            directory.record(**logged)
+        # From here on a program runs: the ledger, an index, must not keep us from looking after it.
+        try:
+            attachment.progress.write({"program": pid})
+            began(current_record(directory))
+        except (OSError, OrchError) as error:
+            log.note(f"the run could not be indexed when it began: {error}")
 
     terminal = _open_terminal(attachment)
-    values = {**spec.parameters, **dict.fromkeys(spec.secrets, "***")}
+    values = {**spec.parameters, **dict.fromkeys(spec.secret_parameters, "***")}
     attachment.progress("running", project.shown_command(spec.command, values))
     directory.record("created", **_created(spec, about, notes))
     try:
@@ -160,28 +201,29 @@ def _supervised(
             ring=attachment.progress.ring,
             born=born,
             started=started,
-            tick=tick,
+            tick=log.tick,
         )
-    except OrchError:
+    except (NotStartedError, Interrupted):
         directory.journal.unlink()  # it never ran
         raise
-    attachment.progress.write({"over": ended.exit_code})
-    logged = events.read(last=True)
-    if logged:
-        directory.record(**logged)
-    return ended, events
+    with contextlib.suppress(OSError, OrchError):
+        attachment.progress.write({"over": ended.exit_code})
+    if logged := log.events.read(last=True):
+        log.pending.append(logged)
+    return ended, log
 
 
 def _program(
     spec: RunSpec, about: Circumstances, directory: RunDirectory, work: WorkDirectory, prefix: Prefix
 ) -> Program:
-    parameters = {name: about.secrets.get(name, value) for name, value in spec.parameters.items()}
+    parameters = {**spec.parameters, **about.secret_parameters}
     for name in spec.paths:
         parameters[name] = str(work.project / parameters[name])
     script = project.render(spec.command, parameters)
-    chosen = {name: about.secrets.get(name, value) for name, value in spec.variables.items()}
-    variables = environment.activated(prefix.path, {**host_variables(about.environ), "PATH": SYSTEM_PATH})
-    variables |= chosen
+    chosen = {**spec.variables, **about.secret_variables}
+    # A PATH of the user's stands behind the environment's own, or it would not be this environment.
+    base = {**host_variables(about.environ), "PATH": chosen.pop("PATH", SYSTEM_PATH)}
+    variables = environment.activated(prefix.path, base) | chosen
     if spec.environment.paths:
         on_path = [str(work.checkout / path) for path in spec.environment.paths]
         variables["PYTHONPATH"] = os.pathsep.join([*on_path, *filter(None, [variables.get("PYTHONPATH")])])
@@ -194,7 +236,8 @@ def _program(
     bash = shutil.which("bash", path=variables["PATH"])
     if bash is None:
         raise OrchError(f"there is no bash, neither in the environment nor in {SYSTEM_PATH}; install it.")
-    return Program([bash, "-c", script.text], work.project, variables, about.stdin, (prefix.use_fd,))
+    stdin = None if spec.stdin is None else work.project / spec.stdin
+    return Program([bash, "-c", script.text], work.project, variables, stdin, (prefix.use_fd,))
 
 
 def _created(spec: RunSpec, about: Circumstances, notes: list[str]) -> dict[str, Any]:
@@ -213,51 +256,36 @@ def _created(spec: RunSpec, about: Circumstances, notes: list[str]) -> dict[str,
     }
 
 
-def _note_changes(
-    directory: RunDirectory, events: EventReader, ended: Ended, placed: list[Placed], prefix: Prefix
-) -> None:
-    notes = [*ended.notes, *events.broken]
-    notes += [
+def _changes(placed: list[Placed], prefix: Prefix) -> list[str]:
+    """What the program changed that was not its own."""
+    notes = [
         f"the program wrote through the input {place}: the original has changed." for place in written_through(placed)
     ]
-    changed = environment.drift(prefix.path)
-    if changed:
+    if changed := environment.drift(prefix.path):
         notes.append(f"the environment was changed while the run used it ({changed[0]}); it is mended before the next.")
-    for note in notes:
-        directory.record("note", text=note)
+    return notes
 
 
 def _keep_results(
     spec: RunSpec,
     about: Circumstances,
-    directory: RunDirectory,
+    log: _Log,
     work: WorkDirectory,
     before: Inventory,
     ended: Ended,
     home: Home,
-) -> None:
-    """Store the outputs (and inputs), then record the end: what is stored is never without a record that names it."""
+) -> bool:
+    """Store the outputs (and inputs), then record the end: what is stored is never without a record that names it.
+
+    Returns False when something could not be read; the notes say what.
+    """
     with store.adding(home):
-        outputs, problems = collect_outputs(work, before, home=home, keep=about.keep_work)
+        outputs, problems, unreadable = collect_outputs(work, before, home=home, keep=about.keep_work)
         if about.store_inputs:
             problems += [problem for item in spec.inputs for problem in store_input(item, home=home)]
-        for problem in problems:
-            directory.record("note", text=problem)
-        _record_end(directory, ended, outputs)
-
-
-def _record_end(directory: RunDirectory, ended: Ended, outputs: tuple[Output, ...] | list[Output]) -> None:
-
-    status = "stopped" if ended.stopped else "finished" if ended.exit_code == 0 else "failed"
-    directory.record(
-        "ended",
-        status=status,
-        exit_code=ended.exit_code,
-        reason=ended.reason,
-        ended_at=now_text(),
-        outputs=[output_to_json(output) for output in outputs],
-        usage=fields_to_json(ended.usage),
-    )
+        log.note(*problems, *unreadable)
+        log.end(ended, outputs)
+    return not unreadable
 
 
 def _open_terminal(attachment: Attachment) -> Terminal | None:
@@ -268,11 +296,9 @@ def _open_terminal(attachment: Attachment) -> Terminal | None:
     return open_terminal(attachment.window)
 
 
-def _remove(folder: Path) -> None:
-    """Remove a work directory, read-only folders in it included."""
-
-    def open_up(function: Callable[..., Any], path: str, _: object) -> None:
-        os.chmod(Path(path).parent, 0o700)  # noqa: PTH101 - a path as rmtree gives it
-        function(path)
-
-    shutil.rmtree(folder, onerror=open_up) if folder.exists() else None
+def _remove(folder: Path, report: Report) -> None:
+    """Remove a work directory. What can't be removed is left, and said: the run is none the worse for it."""
+    try:
+        environment.remove_tree(folder)
+    except (OSError, RecursionError) as error:
+        report("work", f"{folder} can't be removed: {error}")

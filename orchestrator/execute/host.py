@@ -17,7 +17,7 @@ def host_facts(variables: Mapping[str, str]) -> dict[str, Any]:
     system = os.uname()
     return {
         "hostname": system.nodename,
-        "system": system.sysname,
+        "os": system.sysname,
         "kernel": system.release,
         "machine": system.machine,
         "cpu": _cpu_model(),

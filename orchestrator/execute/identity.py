@@ -20,8 +20,12 @@ def state_of(identity: ProcessIdentity) -> Literal["alive", "dead", "elsewhere"]
     """Whether that very process still lives; `elsewhere` when another machine would have to be asked."""
     if identity.machine != machine_id():
         return "elsewhere"
-    if identity.boot != boot_id():
+    boot, _, namespace = identity.boot.partition("/")
+    own_boot, _, own_namespace = boot_id().partition("/")
+    if boot != own_boot:
         return "dead"
+    if namespace != own_namespace:
+        return "elsewhere"  # another container on this machine, whose pids are not ours
     return "alive" if _start_of(identity.pid) == identity.start else "dead"
 
 

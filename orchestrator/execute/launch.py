@@ -84,10 +84,12 @@ def _supervisor(
                 {"error": f"an error inside orch: {type(error).__name__}: {error}", "traceback": traceback.format_exc()}
             )
     finally:
-        progress.write({"end": code})
-        if not directory.journal.exists():
-            shutil.rmtree(directory.path, ignore_errors=True)
-        os._exit(0)
+        try:
+            progress.write({"end": code})
+            if not directory.journal.exists():
+                shutil.rmtree(directory.path, ignore_errors=True)
+        finally:
+            os._exit(0)  # also on a full disk: this process must never go on with its parent's work
 
 
 def _leave_terminal(directory: RunDirectory) -> None:

@@ -49,24 +49,26 @@ class WorkDirectory:
 
 def take_inventory(checkout: Path) -> Inventory:
     """What is there before the program starts."""
-    return {path: _signature(info) for path, _, info in _files(checkout)}
+    return {path: _signature(info) for path, _, info in _files(checkout, [])}
 
 
 def collect_outputs(
     work: WorkDirectory, before: Inventory, *, home: Home, keep: bool
-) -> tuple[list[Output], list[str]]:
-    """The outputs, in the store when this returns, and sentences on what could not be one.
+) -> tuple[list[Output], list[str], list[str]]:
+    """The outputs, in the store when this returns; what is none, and what could not be read, as sentences.
 
     Files are moved out of the work directory, or copied with `keep`. Raises OrchError when the store does not take
     them.
     """
-    found: list[tuple[str, Path, os.stat_result]] = []
-    notes: list[str] = []
-    for path, place, info in _files(work.checkout):
-        if before.get(path) != _signature(info):
-            found.append((_output_path(path, work.subdir), place, info))
-    found += [(f"artifacts/{path}", place, info) for path, place, info in _files(work.artifacts)]
+    unreadable: list[str] = []
+    found = [
+        (_output_path(path, work.subdir), place, info)
+        for path, place, info in _files(work.checkout, unreadable)
+        if before.get(path) != _signature(info)
+    ]
+    found += [(f"artifacts/{path}", place, info) for path, place, info in _files(work.artifacts, unreadable)]
     taken: dict[str, tuple[Path, os.stat_result]] = {}
+    notes: list[str] = []
     for path, place, info in found:
         # A project may have a folder `artifacts` of its own: the logged artifact keeps the name.
         if path in taken:
@@ -75,7 +77,7 @@ def collect_outputs(
             taken[path] = place, info
         else:
             notes.append(f"{path} is neither a file nor a link, so it is no output.")
-    return _keep_all(taken, home, keep), notes
+    return _keep_all(taken, home, keep), notes, unreadable
 
 
 def _keep_all(taken: dict[str, tuple[Path, os.stat_result]], home: Home, keep: bool) -> list[Output]:
@@ -113,21 +115,32 @@ def _keep(path: str, place: Path, info: os.stat_result, home: Home, keep: bool) 
     return Output(portable_path(path), digest, size, mode)
 
 
-def _files(folder: Path, prefix: str = "") -> Iterator[tuple[str, Path, os.stat_result]]:
+def _files(top: Path, unreadable: list[str]) -> Iterator[tuple[str, Path, os.stat_result]]:
+    """Every file below `top` with its path there; folders that can't be read are told in `unreadable`."""
+    folders = [(top, "")]
+    while folders:
+        folder, prefix = folders.pop()
+        try:
+            entries = [(entry, entry.stat(follow_symlinks=False)) for entry in _entries(folder)]
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            unreadable.append(f"{prefix[:80]} could not be read ({error.strerror}); what is in it is no output.")
+            continue
+        for entry, info in entries:
+            if not stat.S_ISDIR(info.st_mode):
+                if not entry.name.endswith(".pyc"):
+                    yield prefix + entry.name, Path(entry.path), info
+            elif entry.name not in CACHES:
+                folders.append((Path(entry.path), f"{prefix}{entry.name}/"))
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        entries = list(os.scandir(folder))
+        return list(os.scandir(folder))
     except PermissionError:
         folder.chmod(0o700)
-        entries = list(os.scandir(folder))
-    except FileNotFoundError:
-        return
-    for entry in entries:
-        info = entry.stat(follow_symlinks=False)
-        if stat.S_ISDIR(info.st_mode):
-            if entry.name not in CACHES:
-                yield from _files(Path(entry.path), f"{prefix}{entry.name}/")
-        elif not entry.name.endswith(".pyc"):
-            yield prefix + entry.name, Path(entry.path), info
+        return list(os.scandir(folder))
 
 
 def _signature(info: os.stat_result) -> tuple[int, ...]:

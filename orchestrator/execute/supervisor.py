@@ -37,6 +37,10 @@ class Interrupted(BaseException):
         self.number = number
 
 
+class NotStartedError(OrchError):
+    """The program could not be started: nothing ran."""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """What to start: an argument list, where, with which variables, and its streams."""
@@ -102,7 +106,7 @@ def supervise(
     `born` is called in the new process before it becomes the program, so that no program ever runs unrecorded;
     `started` then with its pid, `tick` about once a second, `ring` when the log of a terminal has grown. A stop
     request is forwarded to the process group; what still lives after `grace` seconds, or at the third request, is
-    killed. Raises OrchError when the program can't be started.
+    killed. Raises NotStartedError when the program can't be started.
     """
     adopt_orphans()
     begin = time.monotonic()
@@ -153,10 +157,10 @@ def _start(
                 preexec_fn=in_child,
             )
         except OSError as error:
-            raise OrchError(f"the program can't be started ({error.filename}: {error.strerror}).") from error
+            raise NotStartedError(f"the program can't be started ({error.filename}: {error.strerror}).") from error
         except subprocess.SubprocessError as error:
-            raise OrchError(
-                f"the program can't be started: its run directory {directory.path} can't be written."
+            raise NotStartedError(
+                f"the program can't be started: the run directory {directory.path} can't be written."
             ) from error
 
 

@@ -5,7 +5,7 @@ standard library only.
 """
 
 from orchestrator.ledger.connection import connect, network_file_system
-from orchestrator.ledger.kept import blobs_of, is_named, live_runs, package_count
+from orchestrator.ledger.kept import blobs_of, folder_inputs, is_named, live_runs, package_count
 from orchestrator.ledger.query import (
     RunRow,
     experiment_name,
@@ -37,6 +37,7 @@ __all__ = [
     "experiment_name",
     "find_by_spec",
     "find_runs",
+    "folder_inputs",
     "has_environment",
     "index_run",
     "is_named",

@@ -24,6 +24,13 @@ def blobs_of(connection: sqlite3.Connection, run_id: str) -> list[str]:
     return [row[0] for row in rows]
 
 
+def folder_inputs(connection: sqlite3.Connection) -> list[str]:
+    """The sha256 of the listing of each input folder that any run names."""
+    with telling(connection):
+        rows = connection.execute("SELECT DISTINCT sha256 FROM inputs WHERE kind = 'folder'").fetchall()
+    return [row[0] for row in rows]
+
+
 def is_named(connection: sqlite3.Connection, sha256: str) -> bool:
     """Whether any run has an output or an input of that sha256."""
     query = "SELECT EXISTS (SELECT 1 FROM outputs WHERE sha256 = ?) OR EXISTS (SELECT 1 FROM inputs WHERE sha256 = ?)"

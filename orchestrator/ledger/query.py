@@ -147,6 +147,7 @@ WHERE run_id = ?
 def _spec(connection: sqlite3.Connection, run_id: str, row: sqlite3.Row) -> dict[str, Any]:
     """The JSON of the run's spec: its portable part, and what the run alone knows."""
     spec: dict[str, Any] = json.loads(row["canonical"])
+    spec["entry_point"] = from_text(row["entry_point"])
     urls = connection.execute("SELECT url FROM submodules WHERE run_id = ? ORDER BY position", (run_id,))
     submodules = [s | {"url": from_text(url)} for s, (url,) in zip(spec["source"]["submodules"], urls, strict=True)]
     spec["source"] |= {

@@ -18,11 +18,12 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 def parse_parameter_options(pairs: Sequence[str]) -> dict[str, str]:
     """The `-P NAME=VALUE` options as a mapping, in the order given; split at the first `=`.
 
-    Raises UsageError for one without `=`, without a name, and for a name given twice.
+    Raises UsageError for one without `=`, without a name, for a name given twice, and for what is not UTF-8.
     """
     given: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
+        _check_text(name, value)
         if not equals or not name:
             raise UsageError(f"-P {pair} is no parameter; write -P NAME=VALUE.")
         if name in given:
@@ -38,11 +39,15 @@ def bind(entry: EntryPoint, given: Mapping[str, str], *, cwd: Path) -> Bound:
     scheme, and that a `path` is remote or stays in the project: there it is a file of the checkout, and no entry
     of `paths`. Names that are not declared are appended to the command as ` --name value`, as MLflow does.
 
+    Beside declared parameters that is noted: it may be a slip.
+
     Raises UsageError for a value or name that can't be (all missing parameters in one message), and OrchError
     for a command template or a default that can't be.
     """
     declared = {parameter.name: parameter for parameter in entry.parameters}
     parse_template(entry.command, declared, what=f"the command of entry point {entry.name!r}")
+    for name, value in given.items():
+        _check_text(name, value)
     _check_missing(entry, given)
     values: dict[str, str] = {}
     paths: dict[str, Path] = {}
@@ -65,7 +70,21 @@ def bind(entry: EntryPoint, given: Mapping[str, str], *, cwd: Path) -> Bound:
         _check_extra_name(entry, name)
         values[name] = given[name]
     command = entry.command.rstrip() if extra else entry.command
-    return Bound(command + "".join(f" --{name} {{{name}}}" for name in extra), values, paths, downloads)
+    notes = _notes_on(extra, declared)
+    return Bound(command + "".join(f" --{name} {{{name}}}" for name in extra), values, paths, downloads, notes)
+
+
+def _notes_on(extra: Sequence[str], declared: Mapping[str, Parameter]) -> tuple[str, ...]:
+    if not extra or not declared:
+        return ()
+    import difflib
+
+    notes = []
+    for name in extra:
+        near = difflib.get_close_matches(name, declared, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        notes.append(f"parameter {name!r} is not declared; it is passed on as --{name}.{hint}")
+    return tuple(notes)
 
 
 def _check_missing(entry: EntryPoint, given: Mapping[str, str]) -> None:
@@ -79,9 +98,28 @@ def _check_missing(entry: EntryPoint, given: Mapping[str, str]) -> None:
     unknown = [name for name in given if name not in names]
     near = [(name, match[0]) for name in unknown if (match := difflib.get_close_matches(name, names, 1))]
     hint = "".join(f"; -P {name} is not declared, did you mean {match}?" for name, match in near)
-    example = " ".join(f"-P {p.name}=..." for p in missing)
+    example = " ".join(f"-P {p.name}=VALUE" for p in missing)
     plural = "parameters that have" if len(missing) > 1 else "a parameter that has"
     raise UsageError(f"entry point {entry.name!r} needs {plural} no value: {listed}; give {example}{hint or '.'}")
+
+
+def _check_text(name: str, value: str) -> None:
+    """Raises UsageError for what holds bytes that are not UTF-8: no record could hold it."""
+    if not _is_text(name):
+        raise UsageError(f"the parameter name {name!r} is not UTF-8 text; names are recorded as such.")
+    if not _is_text(value):
+        raise UsageError(
+            f"the value of parameter {name!r} is not UTF-8 text; values are recorded as such, so put other bytes "
+            "into a file."
+        )
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_given(parameter: Parameter, value: str) -> None:
@@ -150,4 +188,8 @@ def _local_path(name: str, value: str, cwd: Path) -> Path | None:
 def _existing(name: str, value: str, local: Path) -> Path:
     if "\0" in value or not value or not local.exists():
         raise UsageError(f"parameter {name!r} is a path, and there is no file or folder {value!r} ({local}).")
+    if not _is_text(local.name):
+        raise UsageError(
+            f"parameter {name!r} is a path, and the file name {local.name!r} is not UTF-8 text; rename it."
+        )
     return local

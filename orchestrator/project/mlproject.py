@@ -35,6 +35,10 @@ _BESIDE: tuple[tuple[str, EnvironmentKind], ...] = (
 )
 """Beside an MLproject that names no environment: the first of these. The first two are MLflow's, in its order."""
 
+_TOP_KEYS = ("name", "entry_points", "python_env", "conda_env", "docker_env", "inputs")
+
+_TYPES = ("string", "float", "int", "path", "uri", "bool", "boolean")
+
 _ALONE: tuple[tuple[str, EnvironmentKind], ...] = (
     ("environment.yml", "conda"),
     ("environment.yaml", "conda"),
@@ -56,20 +60,23 @@ def read_project(tree: Tree, subdir: str) -> Project:
     found = sorted(name for name in names if name.lower() == "mlproject")
     if not found:
         environment, notes = _find_environment(names, subdir, _ALONE)
-        return Project(None, None, {}, environment, (), subdir, notes)
+        return Project(None, None, {}, environment, subdir=subdir, notes=notes)
     path = posixpath.join(subdir, found[0])
     document = _load(path, tree.read(path) or b"")
     data = document.data
     environment, notes = _environment(document, tree, names, subdir)
     name = data.get("name")
+    entry_points = _entry_points(document)
+    misspelt = _misspelt(data)
     return Project(
         name=None if name is None else str(name),
         file=path,
-        entry_points=_entry_points(document),
+        entry_points=entry_points,
         environment=environment,
         inputs=_inputs(document, subdir),
         subdir=subdir,
-        notes=notes,
+        misspelt=misspelt,
+        notes=(*_notes_on_keys(document, misspelt), *_notes_on_types(document, entry_points), *notes),
     )
 
 
@@ -85,7 +92,11 @@ class _Document:
 
     def fail(self, keys: tuple[Any, ...], problem: str) -> NoReturn:
         """Raises OrchError for the value under `keys`, with its line."""
-        raise OrchError(f"{self.path} line {self._line(keys)}: {problem}")
+        raise OrchError(self.sentence(keys, problem))
+
+    def sentence(self, keys: tuple[Any, ...], text: str) -> str:
+        """`text` on the value under `keys`, with its line."""
+        return f"{self.path} line {self._line(keys)}: {text}"
 
     def _line(self, keys: tuple[Any, ...]) -> int:
         node = self.node
@@ -177,7 +188,46 @@ def _parameter(document: _Document, keys: tuple[Any, ...], value: Any) -> Parame
     default = value.get("default")
     if isinstance(default, (dict, list)):
         document.fail((*keys, "default"), f"the default of parameter {name!r} is one value, not {_shape(default)}.")
-    return Parameter(name, str(value.get("type", "string")), None if default is None else str(default))
+    kind = value.get("type")
+    return Parameter(name, "string" if kind is None else str(kind), None if default is None else str(default))
+
+
+# --- what is probably a slip ------------------------------------------------------------------------------------
+
+
+def _misspelt(data: Mapping[Any, Any]) -> dict[str, str]:
+    """For known keys that are not there, the unknown key that looks like it."""
+    unknown = [str(key) for key in data if key not in _TOP_KEYS]
+    if not unknown:
+        return {}
+    import difflib
+
+    missing = [key for key in _TOP_KEYS if key not in data]
+    near = {key: difflib.get_close_matches(key.lower(), missing, 1, cutoff=0.7) for key in unknown}
+    return {match[0]: key for key, match in near.items() if match}
+
+
+def _notes_on_keys(document: _Document, misspelt: Mapping[str, str]) -> list[str]:
+    return [
+        document.sentence((key,), f"the key {key!r} is unknown, and is ignored. Did you mean {meant!r}?")
+        for meant, key in misspelt.items()
+    ]
+
+
+def _notes_on_types(document: _Document, points: Mapping[str, EntryPoint]) -> list[str]:
+    unknown = [(point.name, p.name, p.type) for point in points.values() for p in point.parameters]
+    unknown = [item for item in unknown if item[2] not in _TYPES]
+    if not unknown:
+        return []
+    import difflib
+
+    notes = []
+    for point, name, kind in unknown:
+        near = difflib.get_close_matches(kind.lower(), _TYPES, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        text = f"parameter {name!r} has the unknown type {kind!r}, and is taken as text.{hint}"
+        notes.append(document.sentence(("entry_points", point, "parameters", name, "type"), text))
+    return notes
 
 
 # --- the environment --------------------------------------------------------------------------------------------

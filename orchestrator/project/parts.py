@@ -64,7 +64,8 @@ class DeclaredInput:
 class Project:
     """A project as its files tell it. `file` is the path of the MLproject, None where there is none.
 
-    `notes` are sentences for the person who runs it.
+    `misspelt` maps a key that the MLproject lacks to the unknown one in it that is probably meant. `notes` are
+    sentences for the person who runs it.
     """
 
     name: str | None
@@ -73,6 +74,7 @@ class Project:
     environment: EnvironmentFile
     inputs: tuple[DeclaredInput, ...] = ()
     subdir: str = ""
+    misspelt: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -82,13 +84,15 @@ class Bound:
 
     `command` is still a template: undeclared parameters are appended as ` --name {name}`. `parameters` holds the
     values as given, declared ones first. `paths` names the `path` parameters whose value the caller gave as a
-    file or folder of this machine (absolute here), `downloads` those whose value is a remote URI.
+    file or folder of this machine (absolute here), `downloads` those whose value is a remote URI. `notes` are
+    sentences for that person.
     """
 
     command: str
     parameters: Mapping[str, str]
     paths: Mapping[str, Path] = field(default_factory=dict)
     downloads: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

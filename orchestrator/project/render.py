@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 LONGEST = 128 * 1024
 """The most bytes that Linux takes in one argument or variable (MAX_ARG_STRLEN), with its final NUL."""
 
+_SHOWN_VALUE = 60
+_SHOWN_LINE = 300
+
 _PLAIN = re.compile(r"(?!ORCH_P_)[A-Za-z0-9._/][A-Za-z0-9._/+-]*", re.ASCII)
 
 
@@ -55,25 +58,25 @@ def render(command: str, parameters: Mapping[str, str]) -> Script:
 def shown_command(command: str, parameters: Mapping[str, str]) -> str:
     """The command for people: values filled in and quoted for the shell, on one line. It is never run.
 
-    A template that can't be read is shown as it is.
+    A value is cut to 60 characters, the line to 300. A template that can't be read is shown as it is.
     """
     try:
         template = parse_template(command, parameters)
         if not template.names:
-            return _one_line(template.text)
+            return _cut(_one_line(template.text), _SHOWN_LINE)
         from orchestrator.project.shell import scan
 
         pairs = _in_order(template, scan(template))
     except OrchError:
-        return _one_line(command)
+        return _cut(_one_line(command), _SHOWN_LINE)
     out: list[str] = []
     at = 0
     for spot, name in pairs:
         out.append(_one_line_part(template.text[at : spot.offset]))
-        out.append(_shown(spot, name, parameters[name]))
+        out.append(_shown(spot, name, _cut(parameters[name], _SHOWN_VALUE)))
         at = spot.offset + 1
     out.append(_one_line_part(template.text[at:]))
-    return "".join(out).strip(" ;")
+    return _cut("".join(out).strip(" ;"), _SHOWN_LINE)
 
 
 def _in_order(template: Template, found: Findings) -> list[tuple[Place, str]]:
@@ -171,12 +174,17 @@ def _ansi(value: str) -> str:
     return f"$'{''.join(out)}'"
 
 
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def _one_line(text: str) -> str:
     return _one_line_part(text).strip(" ;")
 
 
 def _one_line_part(text: str) -> str:
     """Template text on one line: joined lines stay joined, ended ones are shown with a `;`."""
-    text = re.sub(r"[ \t]*\\\n[ \t]*", " ", text)
+    # a match begins at the first of its blanks: tried at each of them, a long run takes minutes
+    text = re.sub(r"(?<![ \t])[ \t]*\\\n[ \t]*", " ", text)
     text = re.sub(r"(?:^|(?<=\s))(then|do|else|\{|\(|\||&&|\|\|)[ \t]*\n\s*", r"\1 ", text)
-    return re.sub(r"[ \t]*;?[ \t]*\n\s*", "; ", text)
+    return re.sub(r"(?<![ \t])[ \t]*(?:;[ \t]*)?\n\s*", "; ", text)

@@ -5,7 +5,7 @@
 """
 
 from orchestrator.source.checkout import checkout
-from orchestrator.source.resolve import Resolved, ignored_files, local_directory, resolve_source
+from orchestrator.source.resolve import Resolved, ignored_files, kind_of, local_directory, resolve_source
 from orchestrator.source.snapshot import LargeFile
 from orchestrator.source.tree import Tree, open_tree
 
@@ -15,6 +15,7 @@ __all__ = [
     "Tree",
     "checkout",
     "ignored_files",
+    "kind_of",
     "local_directory",
     "open_tree",
     "resolve_source",

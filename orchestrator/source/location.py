@@ -95,7 +95,8 @@ def parse_remote(text: str, subdir: str = "", *, query: bool = False) -> Remote:
         return Remote(text, subdir)
     if scp:
         raise UsageError(f"{_showable(text)!r} is not a repository that orch can take; use {_KINDS}.")
-    raise UsageError(f"there is no folder {text!r}, and it is not a URL; name {_KINDS}.")
+    missing = "file" if text.lower().endswith(".zip") else "folder"
+    raise UsageError(f"there is no {missing} {text!r}, and it is not a URL; name {_KINDS}.")
 
 
 def clean_subdir(text: str) -> str:
@@ -123,7 +124,12 @@ def check_revision(text: str) -> str:
         or text == "@"
     )
     if bad:
-        raise UsageError(f"the revision {text!r} can't be the name of a branch or tag, or a commit.")
+        problem = f"the revision {text!r} can't be the name of a branch or tag, or a commit"
+        if text.startswith("-") or not any(mark in text for mark in "~^@"):
+            raise UsageError(f"{problem}.")
+        import shlex
+
+        raise UsageError(f"{problem}; the id of a commit works: git rev-parse {shlex.quote(text)} tells it.")
     return text.lower() if is_full_id(text.lower()) else text
 
 

@@ -7,6 +7,7 @@ import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.model import Source
@@ -43,7 +44,15 @@ from orchestrator.source.repository import (
     read_facts,
     read_head,
 )
-from orchestrator.source.snapshot import LargeFile, Snapshot, is_part, list_ignored, make_commit, take_snapshot
+from orchestrator.source.snapshot import (
+    NO_HEAD_TIME,
+    LargeFile,
+    Snapshot,
+    is_part,
+    list_ignored,
+    make_commit,
+    take_snapshot,
+)
 from orchestrator.source.tree import Tree
 
 _SHOWN_IGNORED = 20
@@ -81,7 +90,9 @@ def resolve_source(
             resolved = _resolve_archive(location, revision, world)
         else:
             resolved = _resolve_remote(location, revision, world)
-        return _in_subdir(resolved, home)
+        resolved = _in_subdir(resolved, home)
+        large = _tell_large(resolved.large_files, resolved.source.subdir)
+        return replace(resolved, notes=(*resolved.notes, *large))
     except OSError as error:
         raise OrchError(f"{error.filename or home.sources} can't be used: {error.strerror}.") from error
 
@@ -90,6 +101,18 @@ def local_directory(source: Source) -> Path | None:
     """The folder of this machine that a source was taken from, the root of its repository; None if there is none."""
     path = path_of(source.url)
     return path if path is not None and path.is_dir() else None
+
+
+def kind_of(source: Source) -> Literal["commit", "work tree", "folder", "zip"]:
+    """What was taken: a commit, or the state of a work tree, of a folder that has no commit, or of a zip archive.
+
+    It is read from the source alone: `work tree` is a snapshot on a commit, and has its time.
+    """
+    if not source.dirty:
+        return "commit"
+    if source.commit_time != NO_HEAD_TIME:
+        return "work tree"
+    return "zip" if source.url.lower().endswith(".zip") else "folder"
 
 
 def ignored_files(text: str) -> tuple[str, ...]:
@@ -206,7 +229,7 @@ def _resolve_work_tree(repository: Repository, folder: Folder, facts: Facts, mir
     else:
         commit, found = _commit_snapshot(here, mirror, snapshot, base, world)
     source = _source(here.url, commit, found, folder.subdir, origin=facts.origin, dirty=not snapshot.clean)
-    return Resolved(source, (*found.notes, *_tell_large(snapshot.large_files)), snapshot.large_files)
+    return Resolved(source, found.notes, snapshot.large_files)
 
 
 def _snapshot_folder(path: Path, subdir: str, world: World, *, url: str | None = None, ignore: bool = True) -> Resolved:
@@ -216,7 +239,7 @@ def _snapshot_folder(path: Path, subdir: str, world: World, *, url: str | None =
     snapshot = take_snapshot(path, None, mirror, facts=Facts(None, "sha1", ()), report=world.report, ignore=ignore)
     commit, found = _commit_snapshot(here, mirror, snapshot, here, world)
     source = _source(here.url, commit, found, subdir, dirty=True)
-    return Resolved(source, (*found.notes, *_tell_large(snapshot.large_files)), snapshot.large_files)
+    return Resolved(source, found.notes, snapshot.large_files)
 
 
 def _commit_snapshot(
@@ -327,5 +350,12 @@ def _joined(above: str, subdir: str) -> str:
     return subdir if above == "." else posixpath.normpath(posixpath.join(Path(above).as_posix(), subdir))
 
 
-def _tell_large(files: Iterable[LargeFile]) -> tuple[str, ...]:
-    return tuple(f"{item.path} is larger than 100 MB: it is not part of the recorded state." for item in files)
+def _tell_large(files: Iterable[LargeFile], subdir: str) -> tuple[str, ...]:
+    notes = []
+    for item in files:
+        if not subdir or item.path.startswith(f"{subdir}/"):
+            fate = "it becomes an input of the run, beside the code"
+        else:
+            fate = "it is left out, being outside the project (--input FILE gives it to the run)"
+        notes.append(f"{item.path} is larger than 100 MB and not committed: {fate}.")
+    return tuple(notes)

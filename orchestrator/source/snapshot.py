@@ -77,8 +77,8 @@ def take_snapshot(
 ) -> Snapshot:
     """Record the work tree at `root` in `mirror`; a tree that equals HEAD is found so without reading its files.
 
-    Without `repository` it is a plain folder. Ignored files stay out, unless `ignore` is off. Nested repositories and
-    changed submodules become plain content. Raises OrchError when a file can't be read.
+    Without `repository` it is a plain folder. Ignored and large untracked files stay out, unless `ignore` is off.
+    Nested repositories and changed submodules become plain content. Raises OrchError when a file can't be read.
     """
     try:
         git_dir = make_snapshot_repository(mirror, facts.object_format)
@@ -220,7 +220,7 @@ def _sorted_changes(place: Place, paths: Iterable[str], untracked: set[str]) -> 
             remove.append(path)  # a folder became a symbolic link; its files are seen through it
         elif stat.S_ISDIR(status.st_mode):
             (add if repository_at(file) is not None else remove).append(path)
-        elif stat.S_ISREG(status.st_mode) and status.st_size > LARGE_BYTES:
+        elif place.ignore and stat.S_ISREG(status.st_mode) and status.st_size > LARGE_BYTES:
             big.append(path)
         else:
             add.append(path)

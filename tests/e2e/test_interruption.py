@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from e2e.conftest import CONDA_YAML, ORCH, SIX_YAML, mlproject, orch, orch_json
@@ -167,31 +168,53 @@ def test_sixteen_runs_at_once_build_their_environment_once(make_project: Make, c
     assert sum("installing" in d.stderr for d in done) == 1
 
 
+def running(home: Path) -> list[psutil.Process]:
+    """The living processes that work for this home: they have it in their command line, directory or variables."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            traces = [
+                *process.cmdline(),
+                process.environ().get("ORCH_HOME", ""),
+                process.environ().get("ORCH_EVENTS", ""),
+            ]
+            if process.pid != os.getpid() and any(str(home) in trace for trace in traces):
+                found.append(process)
+    return found
+
+
+def what(command: str) -> str:
+    if "orchestrator.environment.worker" in command:
+        return "worker"
+    return "supervisor" if command.endswith(".git") or " run file:" in command else "program"
+
+
 def test_kill_9_at_fifty_random_moments(make_project: Make, cold_home: Path) -> None:
     """Supervisor, program, or whatever else belongs to the run: afterwards all is well, or told as it was."""
     project = make_project({"MLproject": mlproject("echo begun; sleep 0.2; echo x >out"), "conda.yaml": SIX_YAML})
     chance = random.Random(20240501)
+    killed: list[str] = []
     for turn in range(50):
         if turn % 10 == 0:  # now and then from nothing, so that solving and installing are hit too
             for folder in ("envs", "locks", "sources"):
                 shutil.rmtree(cold_home / folder, ignore_errors=True)
         viewer = start("run", project.as_uri())
         time.sleep(chance.uniform(0.05, 4.0 if turn % 10 < 3 else 0.6))
-        family = [
-            int(p)
-            for p in subprocess.run(["pgrep", "-f", str(cold_home)], capture_output=True, text=True).stdout.split()
-        ]
-        family += [supervisor_of(p.parent) for p in (cold_home / "runs").glob("*/supervisor.json") if p.stat().st_size]
-        alive = [pid for pid in set(family) if pid != viewer.pid and Path(f"/proc/{pid}").exists()]
-        if alive:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(chance.choice(sorted(alive)), signal.SIGKILL)
+        victims = [p for p in running(cold_home) if p.pid != viewer.pid]
+        if victims:
+            victim = chance.choice(sorted(victims, key=lambda p: p.pid))
+            with contextlib.suppress(psutil.NoSuchProcess):
+                killed.append(" ".join(victim.cmdline()))
+                victim.kill()
         viewer.communicate(timeout=120)
+    assert len(killed) >= 35
+    assert {what(command) for command in killed} >= {"supervisor", "worker", "program"}
     wait_until(lambda: not {"running", "orphaned"} & {r["status"] for r in orch_json("list", "-n", 100)})
     runs = orch_json("list", "-n", 100)
     recorded = {p.parent.name for p in (cold_home / "runs").glob("*/journal.jsonl")}
     assert {r["run_id"] for r in runs} == recorded
     assert {p.name for p in (cold_home / "runs").iterdir()} == recorded
+    assert {p.name for p in (cold_home / "work").iterdir()} <= recorded  # what a lost run wrote is kept
     orch("run", project.as_uri())
     assert orch_json("show")["status"] == "finished"
     prefix = next(p for p in (cold_home / "envs").iterdir() if not p.name.startswith("."))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.conftest import CONDA_YAML, SIX_YAML, git, mlproject, orch, orch_json
+from e2e.conftest import CONDA_YAML, ORCH, SIX_YAML, git, mlproject, orch, orch_json
 
 TRAIN = """\
 import json, os, sys
@@ -167,7 +167,7 @@ def test_the_program_sees_fixed_variables_and_nothing_of_the_callers_python(
     assert "PYTHONPATH" not in seen
     assert seen["CONDA_PREFIX"].endswith(orch_json("show")["spec"]["environment"]["lock_id"])
     run = orch_json("show")
-    assert run["spec"]["secrets"] == ["OPENAI_API_KEY"]
+    assert run["spec"]["secret_variables"] == ["OPENAI_API_KEY"]
     everything = subprocess.run(["grep", "-rl", "sk-secret-secret", orch_home], capture_output=True, text=True)
     assert any(line.endswith("stdout.log") for line in everything.stdout.splitlines())  # the search does find it
     assert [line for line in everything.stdout.splitlines() if not line.endswith("stdout.log")] == []
@@ -314,3 +314,87 @@ def test_an_environment_changed_from_inside_a_run_is_told_and_mended(
     assert "the environment was changed" in done.stderr
     (project / "look.sh").write_text("ls $CONDA_PREFIX/lib/python3*/this.py")
     assert "this.py" in orch("run", project, "-e", "look.sh").stdout
+
+
+def test_a_secret_parameter_and_a_variable_of_the_same_name_are_two_things(
+    make_project: Callable[..., Path], orch_home: Path
+) -> None:
+    project = make_project(
+        {"MLproject": mlproject("echo {API_KEY} $API_KEY", "API_KEY: string"), "conda.yaml": CONDA_YAML}
+    )
+    done = orch("run", project, "-P", "API_KEY=of-the-parameter", "--env", "API_KEY=of-the-variable")
+    assert done.stdout == "of-the-parameter of-the-variable\n"
+    spec = orch_json("show")["spec"]
+    assert (spec["secret_parameters"], spec["secret_variables"]) == (["API_KEY"], ["API_KEY"])
+    assert "of-the" not in orch("show", "--json").stdout
+
+
+def test_cached_never_mixes_up_what_is_not_recorded_or_read(
+    make_project: Callable[..., Path], orch_home: Path, tmp_path: Path
+) -> None:
+    project = make_project(
+        {"MLproject": mlproject("cat; echo {password}", "password: {default: x}"), "conda.yaml": CONDA_YAML}
+    )
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+    assert orch("run", project, "-P", "password=a").stdout == "a\n"
+    assert orch("run", project, "-P", "password=b", "--cached").stdout == "b\n"
+    plain = make_project({"MLproject": mlproject("cat"), "conda.yaml": CONDA_YAML}, "plain")
+    assert orch("run", plain, "--stdin", tmp_path / "one", "--cached").stdout == "one"
+    assert orch("run", plain, "--stdin", tmp_path / "two", "--cached").stdout == "two"
+    assert "nothing was run" in orch("run", plain, "--stdin", tmp_path / "one", "--cached").stderr
+
+
+def test_a_path_of_the_users_stands_behind_the_environments(make_project: Callable[..., Path], orch_home: Path) -> None:
+    project = make_project({"MLproject": mlproject("command -v python; echo $PATH"), "conda.yaml": CONDA_YAML})
+    python, path = orch("run", project, "--env", "PATH=/mine:/usr/bin:/bin").stdout.splitlines()
+    assert "/envs/" in python
+    assert path.endswith(":/mine:/usr/bin:/bin")
+
+
+def test_outputs_are_not_brought_through_a_link(
+    make_project: Callable[..., Path], orch_home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "victim").mkdir()
+    project = make_project({"MLproject": mlproject("mkdir d; echo x >d/keys"), "conda.yaml": CONDA_YAML})
+    orch("run", project)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "d").symlink_to(tmp_path / "victim")
+    assert "is a link" in orch("get", "latest", "-o", tmp_path / "out", code=125).stderr
+    assert list((tmp_path / "victim").iterdir()) == []
+
+
+def test_stored_input_folders_share_bytes_with_outputs(
+    make_project: Callable[..., Path], orch_home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").write_text("shared\n")
+    project = make_project({"MLproject": mlproject("echo shared >out"), "conda.yaml": CONDA_YAML})
+    orch("run", project)
+    orch("run", project, "--input", tmp_path / "data", "--store-inputs", "--run-name", "keeps")
+    blobs = orch_home / "store"
+    orch("rm", orch_json("list")[1]["run_id"])
+    shared = next(o["sha256"] for o in orch_json("show", "keeps")["outputs"])
+    assert (blobs / shared[:2] / shared[2:]).exists()
+    orch("rm", "keeps")
+    assert list(blobs.glob("??/*")) == []
+
+
+def test_a_work_directory_that_can_not_be_removed_does_not_fail_the_run(
+    make_project: Callable[..., Path], orch_home: Path
+) -> None:
+    project = make_project({"MLproject": mlproject("touch stays; chattr +i stays || exit 9"), "conda.yaml": CONDA_YAML})
+    done = orch("run", project, code=None)
+    kept = list((orch_home / "work").glob("*/checkout/stays"))
+    if done.returncode == 9:
+        pytest.skip("no file can be made immutable here")
+    subprocess.run(["chattr", "-i", *kept], check=True)
+    assert done.returncode == 0
+    assert "can't be removed" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_obstacle(project: Path, closed: str) -> None:
+    done = subprocess.run(["bash", "-c", f"{ORCH} run {project} {closed}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert orch_json("show")["status"] == "finished"

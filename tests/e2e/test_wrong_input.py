@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -118,9 +119,11 @@ def test_a_ledger_that_is_no_ledger_or_a_newer_one(project: Path, orch_home: Pat
     for path in orch_home.glob("ledger.db*"):
         path.unlink()
     (orch_home / "ledger.db").write_text("this is no database, but it is long enough to look like one\n" * 100)
-    message = orch("list", code=125).stderr
-    assert "ledger.db" in message
-    assert "rebuild" in message
+    for arguments in (("list",), ("run", project, "-P", "alpha=1")):
+        message = orch(*arguments, code=125).stderr
+        assert "ledger.db" in message
+        assert "rebuild" in message
+    assert list((orch_home / "runs").iterdir()) == []
 
 
 def test_a_failing_run_says_what_git_ignored(make_project: Make, orch_home: Path) -> None:
@@ -238,3 +241,24 @@ def test_control_characters_do_not_reach_the_terminal(make_project: Make, orch_h
     done = orch("run", project, "-P", "v=a\nb\x1b[31mred")
     assert "\x1b" not in done.stderr + orch("list").stdout + orch("show").stdout
     assert len(orch("list").stdout.splitlines()) == 2
+
+
+def test_a_disk_that_fills_while_the_program_logs_loses_no_run(
+    make_project: Make, orch_home: Path, small_disk: Path
+) -> None:
+    """Here `runs` itself stands on the small disk, and the program fills it, waits, and makes room again."""
+    shutil.rmtree(orch_home / "runs", ignore_errors=True)
+    (small_disk / "runs").mkdir()
+    (orch_home / "runs").symlink_to(small_disk / "runs")
+    script = (
+        f"head -c 100000000 /dev/zero >{small_disk}/filler; "
+        'for i in 1 2 3; do echo \'{"metric": "m", "value": 1}\' >>$ORCH_EVENTS; sleep 0.6; done 2>/dev/null; '
+        f"rm {small_disk}/filler; "
+        'echo \'{"metric": "n", "value": 2}\' >>$ORCH_EVENTS; echo x >out'
+    )
+    project = make_project({"MLproject": mlproject("bash go.sh"), "conda.yaml": CONDA_YAML, "go.sh": script})
+    orch("run", project)
+    run = orch_json("show")
+    assert run["status"] == "finished"
+    assert run["metrics"]["n"] == 2
+    assert [o["path"] for o in run["outputs"]] == ["out"]

@@ -15,7 +15,7 @@ import pytest
 from channel_server import ChannelServer
 from conftest import CONDA_FORGE
 
-from orchestrator.environment.config import CONDA_DEFAULTS, Settings, read_settings
+from orchestrator.environment.config import CONDA_DEFAULTS, KNOWN_KEYS, Settings, read_settings
 from orchestrator.environment.loopback import loopback
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home, open_home
@@ -182,10 +182,75 @@ def test_later_files_of_the_configuration_win_key_by_key(home: Home, isolated: P
     assert found.pypi_index == "https://e"
 
 
+def test_a_mirror_may_be_a_plain_folder(home: Home, install: Callable[..., str], channel: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a folder, it's mine"
+    folder.symlink_to(channel)
+    home.config.write_text(f'[mirrors]\n"{CONDA_FORGE}" = ["{folder}"]\n')
+
+    assert read_settings(home).mirrors == {CONDA_FORGE: (folder.as_uri(),)}
+    assert install() == "installed"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("# a line\n[proxy-config]\nhttp = 3", "line 3: invalid type: integer `3`, expected a string"),
+        ("[mirrors]\nnourl = ['https://a']", 'line 2: relative URL without a base: "nourl".'),
+        ("run-post-link-scripts = 'yes'", "line 1: unknown variant `yes`"),
+    ],
+)
+def test_what_rattler_refuses_in_a_configuration_is_told_by_file_and_line(
+    home: Home, install: Callable[..., str], text: str, sentence: str
+) -> None:
+    home.config.write_text(text)
+    said = install()
+
+    assert said.startswith(f"{home.config}, {sentence}")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[mirors]\n'https://a/x' = ['https://b/x']", "has an unknown key 'mirors'; one that it may have is mirrors."),
+        ("[pahts]\nenvs = '/x'", "has an unknown key 'pahts'; one that it may have is paths."),
+        (
+            "default_channels = ['a']",
+            "has an unknown key 'default_channels'; one that it may have is default-channels.",
+        ),
+        ("[pypi]\nidnex = 'https://a'", "has an unknown key 'idnex' in [pypi]; it takes index, extra-indexes."),
+    ],
+)
+def test_a_key_that_is_nearly_a_known_one_is_refused(home: Home, isolated: Path, text: str, sentence: str) -> None:
+    home.config.write_text(text)
+    with pytest.raises(OrchError) as caught:
+        read_settings(home)
+
+    assert str(caught.value) == f"{home.config} {sentence}"
+    # What all of rattler's tools share is not ours to judge.
+    (isolated / ".config/rattler").mkdir(parents=True)
+    home.config.rename(isolated / ".config/rattler/config.toml")
+    read_settings(home)
+
+
+def test_keys_of_others_are_passed_over(home: Home) -> None:
+    home.config.write_text("[experimental]\nx = 1\n[shell]\n[concurrency]\nsolves = 1\n")
+
+    assert read_settings(home) == Settings()
+
+
+def test_every_key_of_rattler_is_known() -> None:
+    script = "import os, rattler; print(*rattler.Config().keys(), flush=True); os._exit(0)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert {key.partition(".")[0] for key in done.stdout.split()} < set(KNOWN_KEYS)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("a = [", "is not valid TOML"),
+        ("[mirrors]\n'https://a' = ['b/c']", "takes URLs and folders from / on; 'b/c' is neither"),
         ("default-channels = 'x'", "default-channels takes a list of texts"),
         ("mirrors = 3", "mirrors must be a table"),
         ("[mirrors]\n'https://a' = 'b'", "takes a list of texts"),

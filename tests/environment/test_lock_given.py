@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from conftest import CONDA_FORGE
 from made_index import Index, served
 from made_trees import SOURCE, FileTree
 
@@ -124,7 +126,7 @@ def test_a_lock_alone_without_this_platform_is_refused_with_those_it_has(home: H
 def test_a_package_without_sha256_is_refused(home: Home, other_home: Home) -> None:
     lock = re.sub(r"\n +sha256: [0-9a-f]{64}", "", made_lock(other_home), count=1)
 
-    with pytest.raises(OrchError, match=r"conda-lock.yml has no sha256 for python .* is refused"):
+    with pytest.raises(OrchError, match=r"conda-lock.yml, package \d+ \(python\): it has no sha256 for python .* is refused"):
         resolve(home, {"conda-lock.yml": lock}, "conda-lock")
 
 
@@ -141,6 +143,20 @@ def test_forms_of_the_wild_are_read(home: Home, other_home: Home) -> None:
 
     assert environment.lock_id == resolve(other_home, {"environment.yml": SIX}).lock_id
     assert all(package.build for package in locked_packages(home, environment.lock_id))
+
+
+@pytest.mark.parametrize("manager", ["conda", "pip"])
+def test_a_lock_that_was_cut_off_is_refused_as_incomplete(home: Home, other_home: Home, manager: str) -> None:
+    def cut(table: dict[str, Any]) -> None:
+        rows = [row for row in table["package"] if row["name"] == "six"]
+        table["package"] = [{**row, "manager": manager} for row in rows]
+
+    lock = changed(made_lock(other_home), cut)
+    sentence = "conda-lock.yml is incomplete: six needs python, which it does not have. Make the lock anew."
+    with pytest.raises(OrchError, match=f"^{re.escape(sentence)}$"):
+        resolve(home, {"conda-lock.yml": lock}, "conda-lock")
+
+    assert not list(home.locks.glob("*/conda-lock.yml"))
 
 
 def test_other_categories_are_left_out_and_told(home: Home, other_home: Home) -> None:
@@ -181,10 +197,147 @@ def test_a_source_archive_in_a_lock_is_built(home: Home, other_home: Home, tmp_p
         ("package: [\n", "is not valid YAML"),
         ("a: b\n", "is not a conda-lock file"),
         ("version: 7\npackage: []\n", "has version 7; orch reads version 1"),
-        (f"version: 1\npackage: [{{platform: {PLATFORM}}}]\n", "has a package that can't be read"),
+        (f"version: 1\npackage: [{{platform: {PLATFORM}}}]\n", "conda-lock.yml, package 1: its manager is None, which is no text"),
         ("version: 1\npackage: []\n", f"has no packages for {PLATFORM}; it has none"),
     ],
 )
 def test_what_is_no_lock_is_refused_with_a_sentence(home: Home, text: str, sentence: str) -> None:
     with pytest.raises(OrchError, match=re.escape(sentence)):
         resolve(home, {"conda-lock.yml": text}, "conda-lock")
+
+
+# --- a file of a repository is believed in what its hashes cover, and in nothing else -----------------------------
+
+
+def of(table: dict[str, Any], name: str) -> dict[str, Any]:
+    row: dict[str, Any] = next(row for row in table["package"] if row["name"] == name)
+    return row
+
+
+def wheel_row(**changes: Any) -> dict[str, Any]:
+    row = {
+        "name": "omega",
+        "version": "0.1",
+        "manager": "pip",
+        "platform": PLATFORM,
+        "dependencies": {},
+        "url": "https://example.org/files/omega-0.1-py3-none-any.whl",
+        "hash": {"sha256": "1" * 64},
+        "category": "main",
+        "optional": False,
+    }
+    return row | changes
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"name": "notsix"}, "its name is 'notsix', its file six-1.16.0-"),
+        ({"version": "1.17.0"}, "its version is '1.17.0', its file six-1.16.0-"),
+        ({"build": "other_0"}, "its build is 'other_0', its file six-1.16.0-"),
+        ({"name": "si x"}, "its name is 'si x'"),
+        ({"name": 3}, "its name is 3, which is no text"),
+        ({"name": None}, "its name is None, which is no text"),
+        ({"url": ["x"]}, "its url is ['x'], which is no text"),
+        ({"url": "https://[::1/noarch/six-1.16.0-0.conda"}, "its url is 'https://[::1/noarch/six-1.16.0-0.conda'"),
+        ({"url": "https://example.org/noarch/six 1-1.16.0-0.conda"}, "its url is"),
+        ({"url": "https://example.org/six"}, "its url https://example.org/six is not that of a conda package"),
+        ({"url": "ftp://example.org/noarch/six-1.16.0-0.conda"}, "its url is 'ftp:"),
+        ({"hash": {"sha256": "1" * 32}}, "has no sha256 for six"),
+        ({"hash": 7}, "has no sha256 for six"),
+        ({"version": ["1"]}, "its version is ['1']"),
+        ({"category": ["main"]}, "its category is ['main'], which is no text"),
+        ({"manager": "apt"}, "its manager is 'apt'; orch knows conda and pip"),
+    ],
+)
+def test_a_conda_row_that_contradicts_its_file_or_is_malformed_is_refused_by_file_and_row(
+    home: Home, other_home: Home, change: dict[str, Any], sentence: str
+) -> None:
+    lock = changed(made_lock(other_home), lambda table: of(table, "six").update(change))
+    with pytest.raises(OrchError) as caught:
+        resolve(home, {"conda-lock.yml": lock}, "conda-lock")
+
+    assert str(caught.value).startswith("conda-lock.yml")
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(home.locks.glob("*/packages.json"))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"name": "psi"}, "its name is 'psi', its file omega-0.1-py3-none-any.whl"),
+        ({"version": "0.2"}, "its version is '0.2', its file omega-0.1-py3-none-any.whl"),
+        ({"version": "x y"}, "its version is 'x y'"),
+        ({"url": "https://example.org/files/omega.whl"}, "its url https://example.org/files/omega.whl is not that of"),
+        ({"name": "evil\n-r /etc/passwd"}, r"its name is 'evil\n-r /etc/passwd'"),
+        ({"url": "https://example.org/omega-0.1.tar.gz\n-r /etc/passwd"}, "its url is 'https://example.org/omega"),
+        ({"url": "file:///etc/omega-0.1.tar.gz"}, "its url is 'file:"),
+        ({"url": "git+file:///srv/omega@" + "0" * 40}, "its url is 'git+file:"),
+    ],
+)
+def test_a_pip_row_that_contradicts_its_file_or_is_malformed_is_refused_by_file_and_row(
+    home: Home, other_home: Home, change: dict[str, Any], sentence: str
+) -> None:
+    lock = changed(made_lock(other_home), lambda table: table["package"].append(wheel_row(**change)))
+    with pytest.raises(OrchError) as caught:
+        resolve(home, {"conda-lock.yml": lock}, "conda-lock")
+
+    assert str(caught.value).startswith("conda-lock.yml")
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_package_that_is_listed_twice_is_refused(home: Home, other_home: Home) -> None:
+    lock = changed(made_lock(other_home), lambda table: table["package"].append(of(table, "six")))
+
+    with pytest.raises(OrchError, match=r"^conda-lock.yml has six of conda twice"):
+        resolve(home, {"conda-lock.yml": lock}, "conda-lock")
+
+
+@pytest.mark.parametrize("metadata", [None, [], "x", {"content_hash": [], "sources": None}])
+def test_metadata_of_any_form_is_read(home: Home, other_home: Home, metadata: object) -> None:
+    lock = changed(made_lock(other_home), lambda table: table.update(metadata=metadata))
+    environment = resolve(home, {"environment.yml": SIX, "conda-lock.yml": lock})
+
+    assert environment.solved
+
+
+def test_what_steers_an_installation_is_read_from_the_packages_themselves(home: Home, other_home: Home) -> None:
+    def lie(table: dict[str, Any]) -> None:
+        for row in table["package"]:
+            row["dependencies"] = {}
+            row["hash"]["md5"] = "0" * 32
+
+    honest = resolve(other_home, {"environment.yml": SIX})
+    hostile = resolve(home, {"conda-lock.yml": changed(made_lock(other_home), lie)}, "conda-lock")
+
+    assert hostile.lock_id == honest.lock_id
+    truth = {package.name: package for package in locked_packages(other_home, honest.lock_id)}
+    assert truth["six"].noarch == "python"
+    for package in locked_packages(home, hostile.lock_id):
+        true = truth[package.name]
+        assert package == replace(true, md5=None, size=None)
+
+
+def test_a_solve_has_the_last_word_on_where_packages_come_from(home: Home, other_home: Home) -> None:
+    def moved(table: dict[str, Any]) -> None:
+        for row in table["package"]:
+            row["url"] = row["url"].replace(CONDA_FORGE, "http://127.0.0.1:9/gone")
+
+    lock = made_lock(other_home)
+    first = resolve(home, {"conda-lock.yml": lock}, "conda-lock")
+    resolve(home, {"conda-lock.yml": changed(lock, moved)}, "conda-lock")
+    assert urls(home, first) == {"http://127.0.0.1:9"}
+    solved = resolve(home, {"environment.yml": SIX})
+
+    assert solved.lock_id == first.lock_id
+    assert urls(home, solved) == {CONDA_FORGE[: CONDA_FORGE.rindex("/")]}
+    assert "127.0.0.1" not in lock_path(home, solved.lock_id).read_text()
+    resolve(home, {"conda-lock.yml": changed(lock, moved) + "# again\n"}, "conda-lock")
+    assert urls(home, solved) == {CONDA_FORGE[: CONDA_FORGE.rindex("/")]}
+
+
+def urls(home: Home, environment: Environment) -> set[str]:
+    packages = locked_packages(home, environment.lock_id)
+    return {"/".join(package.url.split("/")[:3]) for package in packages}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,10 +12,12 @@ from pathlib import Path
 import pytest
 from made_index import Index, project_files, served
 from made_trees import SOURCE, FileTree
+from uv import find_uv_bin
 
 from orchestrator.environment import Environment, LockedPackage, environment_request, lock_path, locked_packages
 from orchestrator.environment import resolve_environment as resolve_request
 from orchestrator.environment.lock import kept_wheel
+from orchestrator.environment.pypi import run_uv
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home, open_home
 
@@ -122,6 +126,28 @@ def test_a_package_that_no_index_has_is_told(home: Home, index: Index) -> None:
         resolve(home, pip_section("nosuchthing"))
 
 
+@pytest.mark.parametrize(
+    ("files", "where"),
+    [
+        ({"requirements.txt": "six\nal pha ==1\n"}, "requirements.txt"),
+        ({"requirements.txt": "six\n-r deps/more.txt\n", "deps/more.txt": "al pha ==1\n"}, "deps/more.txt"),
+        ({"requirements.txt": "six\n-c deps/pins.txt\n", "deps/pins.txt": "al pha ==1\n"}, "deps/pins.txt"),
+    ],
+)
+def test_a_line_that_is_wrong_is_told_with_its_own_file(
+    home: Home, index: Index, files: dict[str, str], where: str
+) -> None:
+    with pytest.raises(OrchError) as caught:
+        resolve(home, files, "requirements.txt")
+
+    said = str(caught.value).splitlines()
+    assert said[:2] == [
+        "the pip packages of requirements.txt can't be locked.",
+        f"Couldn't parse requirement in `{where}`",
+    ]
+    assert "al pha ==1" in said[3]
+
+
 def test_a_folder_of_another_machine_is_told_from_a_package(home: Home, index: Index) -> None:
     with pytest.raises(OrchError, match=r"takes alpha from file:///croot/alpha/work, .* write alpha==VERSION"):
         resolve(home, pip_section("alpha @ file:///croot/alpha/work"))
@@ -179,6 +205,35 @@ def test_pip_index_url_is_honoured(home: Home, index: Index, monkeypatch: pytest
     monkeypatch.setenv("PIP_INDEX_URL", index.url)
 
     assert set(pip_packages(home, resolve(home, pip_section("alpha==1.0")))) == {"alpha"}
+
+
+def test_uv_leaves_nothing_in_the_users_home(home: Home, index: Index, isolated: Path) -> None:
+    with served(index.folder) as url:
+        use_index(home, f"{url}/simple")
+        with pytest.raises(OrchError, match="nosuchthing"):
+            resolve(home, pip_section("nosuchthing"))
+
+    assert not (isolated / ".local").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "within"),
+    [
+        ("HOME", ".local/share/uv/credentials"),
+        ("XDG_DATA_HOME", "uv/credentials"),
+        ("UV_CREDENTIALS_DIR", ""),
+    ],
+)
+def test_credentials_that_the_user_gave_to_uv_are_still_read(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, within: str
+) -> None:
+    users = tmp_path / "users"
+    monkeypatch.setenv(place, str(users))
+    login = ["auth", "login", "https://pypi.example.org", "--username", "ada", "--password", "s3cret"]
+    subprocess.run([find_uv_bin(), *login], check=True, capture_output=True)
+
+    assert (users / within / "credentials.toml").exists()
+    assert run_uv(home, ["auth", "dir"], cwd=tmp_path).stdout.strip() == str(users / within)
 
 
 def test_an_option_without_meaning_here_is_told(home: Home, index: Index) -> None:
@@ -284,3 +339,54 @@ def test_a_wheel_in_the_commit_is_taken(home: Home, index: Index, tmp_path: Path
     rho = pip_packages(home, resolve_request(request, home=home))["rho"]
 
     assert kept_wheel(home, rho.sha256, name).is_file()
+
+
+# --- what a project names gets nothing of the user's --------------------------------------------------------------
+
+
+def test_a_build_sees_only_variables_that_builds_need(
+    home: Home, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+    monkeypatch.setenv("RATTLER_AUTH_FILE", str(tmp_path / "auth.json"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    seen = tmp_path / "seen"
+    files = pip_section(".") | project_files("chi")
+    files["backend.py"] += f"import json\nPath({str(seen)!r}).write_text(json.dumps(dict(os.environ)))\n"
+    resolve(home, files, checkout=lambda: FileTree(files).check_out(tmp_path / "checkout"))
+    environ = json.loads(seen.read_text())
+
+    assert not {"AWS_SECRET_ACCESS_KEY", "RATTLER_AUTH_FILE", "ORCH_HOME", "PYTHONPATH"} & set(environ)
+    assert environ["https_proxy"] == "http://127.0.0.1:9"
+    assert environ["PATH"].endswith(os.environ["PATH"])
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        pip_section("alpha @ https://example.org/${MY_SECRET_KEY}/alpha-1.0.tar.gz"),
+        pip_section('"--index-url https://${MY_SECRET_KEY}@example.org/simple"', "alpha"),
+        pip_section("./${MY_SECRET_KEY}.whl"),
+        pip_section("-r more.txt") | {"more.txt": "--find-links https://example.org/${MY_SECRET_KEY}\nalpha\n"},
+        {"environment.yml": "pip-repositories: ['https://${MY_SECRET_KEY}@x.org']\ndependencies: [{pip: [alpha]}]\n"},
+    ],
+)
+def test_variables_in_pip_lines_are_refused(
+    home: Home, index: Index, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
+) -> None:
+    monkeypatch.setenv("MY_SECRET_KEY", "s3cret")
+    if "./" in files["environment.yml"]:
+        files = files | {"${MY_SECRET_KEY}.whl": ""}
+    with pytest.raises(OrchError, match=r"has a variable in the pip line .* \[pypi\] index in config\.toml\.$") as caught:
+        resolve(home, files)
+
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_pip_line_with_a_line_in_it_is_refused(home: Home, index: Index, tmp_path: Path) -> None:
+    (tmp_path / "private.txt").write_text("al pha of mine\n")
+    section = pip_section(f'"alpha\\n-r {tmp_path}/private.txt"')
+    with pytest.raises(OrchError, match=r"^environment\.yml has a pip line that is more than one: ") as caught:
+        resolve(home, section)
+
+    assert "of mine" not in str(caught.value)

@@ -134,11 +134,12 @@ def test_a_channel_may_be_a_folder(home: Home, channel: Path) -> None:
     assert found["python"].url.startswith(channel.as_uri() + "/")
 
 
-def test_the_environment_of_a_project_without_one_is_the_newest_python_and_is_told_of(home: Home) -> None:
+def test_the_environment_of_a_project_without_one_is_the_newest_python(home: Home) -> None:
     environment = resolve_environment(environment_request("none", "", FileTree({}), SOURCE), home=home)
 
     assert "python" in packages(home, environment)
-    assert "newest Python" in environment.notes[0]
+    # Who found the project has told that it names none.
+    assert environment.notes == ()
 
 
 def test_variables_are_text(home: Home) -> None:
@@ -217,6 +218,7 @@ def test_a_contradiction_is_explained_by_the_solver(home: Home) -> None:
 
     assert said.splitlines()[0].startswith("the environment environment.yml can't be solved for ")
     assert "six" in "".join(said.splitlines()[1:])
+    assert said == said.strip()
 
 
 def test_an_unknown_package_is_named_with_its_neighbours(home: Home) -> None:
@@ -310,7 +312,22 @@ def test_a_dead_mirror_is_passed_over_for_the_next(home: Home, served: ChannelSe
 def test_no_network_is_told(home: Home) -> None:
     home.config.write_text(f'[mirrors]\n"{CONDA_FORGE}" = ["http://127.0.0.1:9"]\n')
 
-    assert "can't be reached: there is no network, or no such host" in refused(home, SIX)
+    assert refused(home, SIX) == (
+        "the channel http://127.0.0.1:9 can't be reached: there is no network, or no such host. "
+        f"A mirror or a folder with a channel is named in [mirrors] of {home.config}."
+    )
+
+
+def test_what_rattler_says_of_a_channel_is_told_to_who_asks(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    home.config.write_text(f'[mirrors]\n"{CONDA_FORGE}" = ["http://127.0.0.1:9"]\n')
+    refused(home, SIX)
+    assert "Caused by" not in capfd.readouterr().err
+    monkeypatch.setenv("ORCH_LOG", "debug")
+    refused(home, SIX)
+
+    assert "Caused by: tcp connect error" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("address", ["ada:s3cret@conda.example.org/x", "conda.example.org/t/s3cret/x"])
@@ -352,3 +369,30 @@ def test_packages_json_of_a_newer_orch_is_refused(home: Home) -> None:
 
     with pytest.raises(OrchError, match="version 99"):
         locked_packages(home, environment.lock_id)
+
+
+# --- variables in channels ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "channels: ['http://127.0.0.1:9/$MY_SECRET_KEY']\ndependencies: [python]\n",
+        "dependencies: ['http://127.0.0.1:9/${MY_SECRET_KEY}::six']\n",
+    ],
+)
+def test_a_variable_in_a_channel_of_a_project_is_refused(
+    home: Home, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("MY_SECRET_KEY", "s3cret")
+    with pytest.raises(OrchError, match=r"^environment.yml has a variable in the channel .* rattler's auth file"):
+        resolve(home, {"environment.yml": text})
+
+
+def test_a_variable_in_a_channel_of_the_configuration_is_used(
+    home: Home, channel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_CHANNELS", str(channel.parent))
+    home.config.write_text(f'default-channels = ["$MY_CHANNELS/{channel.name}"]\n')
+
+    assert resolve(home, {"environment.yml": "dependencies: [python]\n"}).solved

@@ -130,6 +130,25 @@ def test_python_environment_with_a_wheel_is_installed_once_and_whole(
     assert os.fsencode(path) in next(path.glob("lib/**/hello/__pycache__/*.pyc")).read_bytes()
 
 
+def test_progress_tells_how_many_packages_and_compiled_files(home: Home, channel: Path) -> None:
+    said: list[tuple[str, int | None, int | None]] = []
+
+    def report(phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
+        said.append((text, done, total))
+
+    for names in (PYTHON, ("python_abi",)):
+        with use_prefix(write_lock(home, conda_packages(channel, *names)), home=home, report=report):
+            pass
+
+    texts = [text for text, *_ in said]
+    assert "installing 3 packages" in texts and "installing 1 package" in texts
+    counts = [(done, total) for text, done, total in said if text == "compiled" and done and total]
+    assert len({total for _, total in counts}) == 1
+    done, total = counts[-1]
+    assert [done for done, _ in counts] == sorted({done for done, _ in counts})
+    assert total / 2 < done <= total and len(counts) > 3
+
+
 def test_wheel_comes_from_its_url_once_and_then_from_the_cache(
     home: Home, channel: Path, wheel: Path, wheel_server: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -71,3 +72,30 @@ def test_any_bytes_are_read_in_any_portions_without_an_error(tmp_path: Path, lin
         logged = reader.read(last=start + portion >= len(data))
         names += [metric["name"] for metric in (logged or {"metrics": []})["metrics"]]
     assert names[-1] == "last"
+
+
+def test_a_secret_that_the_program_logs_is_not_recorded_nor_shown(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    path.write_text('{"param": "api_key", "value": "hunter2"}\npassword ghp_0123456789abcdefghijABCDEFGHIJ\n')
+    reader = EventReader(path)
+    logged = reader.read()
+    assert logged is not None
+    assert logged["params"] == {"api_key": ""}
+    assert "ghp_" not in reader.broken[0]
+
+
+def test_half_a_character_is_a_broken_line(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    path.write_text('{"param": "x", "value": "\\ud800"}\n{"metric": "\\udfff", "value": 1}\n')
+    reader = EventReader(path)
+    assert reader.read() is None
+    assert len(reader.broken) == 2
+
+
+def test_a_pipe_or_a_link_in_its_place_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    os.mkfifo(path)
+    assert EventReader(path).read(last=True) is None
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert EventReader(path).read(last=True) is None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,7 @@ def work(tmp_path: Path) -> WorkDirectory:
     return found
 
 
-def paths(found: tuple[list, list[str]]) -> list[str]:
+def paths(found: tuple[list, list[str], list[str]]) -> list[str]:
     return [output.path for output in found[0]]
 
 
@@ -42,7 +44,7 @@ def test_created_and_changed_files_are_outputs_untouched_ones_and_caches_are_not
     (work.checkout / "results" / "deep" / "model.bin").write_bytes(b"model")
     (work.checkout / "__pycache__").mkdir()
     (work.checkout / "__pycache__" / "x.cpython-311.pyc").touch()
-    outputs, problems = collect_outputs(work, before, home=home, keep=False)
+    outputs, problems, _ = collect_outputs(work, before, home=home, keep=False)
     assert [output.path for output in outputs] == ["changed", "results/deep/model.bin"]
     assert problems == []
     assert outputs[1].sha256 == hashlib.sha256(b"model").hexdigest()
@@ -64,7 +66,7 @@ def test_an_artifact_keeps_its_name_when_the_project_has_that_folder_too(home: H
     (work.checkout / "artifacts").mkdir()
     (work.checkout / "artifacts" / "a").write_text("of the project")
     (work.artifacts / "a").write_text("logged")
-    outputs, _ = collect_outputs(work, {}, home=home, keep=False)
+    outputs, _, _ = collect_outputs(work, {}, home=home, keep=False)
     assert {o.path: store.read_blob(home, o.sha256) for o in outputs} == {
         "artifacts/a": b"logged",
         "checkout/artifacts/a": b"of the project",
@@ -74,7 +76,7 @@ def test_an_artifact_keeps_its_name_when_the_project_has_that_folder_too(home: H
 def test_links_are_outputs_as_links(home: Home, work: WorkDirectory) -> None:
     (work.checkout / "link").symlink_to("/etc/hostname")
     (work.checkout / "dangling").symlink_to("nowhere")
-    outputs, _ = collect_outputs(work, {}, home=home, keep=False)
+    outputs, _, _ = collect_outputs(work, {}, home=home, keep=False)
     assert [(o.path, o.link) for o in outputs] == [("dangling", "nowhere"), ("link", "/etc/hostname")]
 
 
@@ -85,7 +87,7 @@ def test_a_second_name_of_another_file_is_copied_and_the_other_file_left_as_it_i
     original.write_text("data")
     original.chmod(0o644)
     (work.checkout / "second").hardlink_to(original)
-    outputs, _ = collect_outputs(work, {}, home=home, keep=False)
+    outputs, _, _ = collect_outputs(work, {}, home=home, keep=False)
     assert store.read_blob(home, outputs[0].sha256) == b"data"
     assert original.stat().st_mode & 0o777 == 0o644
 
@@ -95,7 +97,35 @@ def test_unreadable_files_pipes_and_odd_names_are_no_obstacle(home: Home, work: 
     (work.checkout / "secret").chmod(0)
     os.mkfifo(work.checkout / "pipe")
     (work.checkout / os.fsdecode(b"caf\xe9 100%\n")).write_text("y")
-    outputs, problems = collect_outputs(work, {}, home=home, keep=True)
+    outputs, problems, _ = collect_outputs(work, {}, home=home, keep=True)
     assert [o.path for o in outputs] == ["caf%E9 100%25\n", "secret"]
     assert problems == ["pipe is neither a file nor a link, so it is no output."]
     assert (work.checkout / "secret").exists()
+
+
+def test_folders_that_no_program_should_make_lose_nothing_else(home: Home, work: WorkDirectory) -> None:
+    (work.checkout / "result.txt").write_text("x")
+    here = os.open(work.checkout, os.O_RDONLY)
+    try:
+        for _ in range(40):  # more than a path can name
+            os.mkdir("d" * 250, dir_fd=here)
+            below = os.open("d" * 250, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+    finally:
+        os.close(here)
+    outputs, _, unreadable = collect_outputs(work, {}, home=home, keep=False)
+    assert [o.path for o in outputs] == ["result.txt"]
+    assert "could not be read" in unreadable[0]
+
+
+def test_deep_folders_are_no_obstacle(home: Home, work: WorkDirectory) -> None:
+    for depth in range(1, 401):
+        (work.checkout / "/".join("d" * depth)).mkdir()
+    (work.checkout / "/".join("d" * 400) / "x").write_text("x")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        assert len(paths(collect_outputs(work, {}, home=home, keep=False))) == 1
+    finally:
+        sys.setrecursionlimit(limit)

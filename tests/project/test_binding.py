@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,9 @@ def test_options_are_split_at_the_first_equals_sign() -> None:
         (["alpha"], "-P alpha is no parameter; write -P NAME=VALUE."),
         (["=1"], "-P =1 is no parameter"),
         (["a=1", "a=2"], "-P a is given twice ('1' and '2')"),
+        (["a=\udcff"], "the value of parameter 'a' is not UTF-8 text; values are recorded as such, so put other bytes"),
+        (["\udcff=1"], "the parameter name '\\udcff' is not UTF-8 text; names are recorded as such."),
+        (["\udcff"], "is not UTF-8 text"),
     ],
 )
 def test_a_wrong_option_is_wrong_usage(pairs: list[str], problem: str) -> None:
@@ -52,7 +56,8 @@ def test_a_wrong_option_is_wrong_usage(pairs: list[str], problem: str) -> None:
 def test_values_come_in_the_projects_order_then_the_undeclared_in_the_callers() -> None:
     point = entry("run {a} {b}\n", Parameter("a", "float", "1"), Parameter("b"))
     bound = bind(point, {"z": "26", "b": "2", "y.y-y": "25"}, cwd=Path("/"))
-    assert bound == Bound("run {a} {b} --z {z} --y.y-y {y.y-y}", {"a": "1", "b": "2", "z": "26", "y.y-y": "25"})
+    assert bound.command == "run {a} {b} --z {z} --y.y-y {y.y-y}"
+    assert bound.parameters == {"a": "1", "b": "2", "z": "26", "y.y-y": "25"}
     assert list(bound.parameters) == ["a", "b", "z", "y.y-y"]
     assert bind(point, {"b": "2"}, cwd=Path("/")).command == "run {a} {b}\n"
 
@@ -70,6 +75,22 @@ def test_an_undeclared_name_that_is_no_option_is_refused(name: str) -> None:
         bind(entry("run"), {name: "1"}, cwd=Path("/"))
 
 
+def test_an_undeclared_name_beside_declared_ones_is_noted() -> None:
+    point = entry("run {label} {size}", Parameter("label", default="a"), Parameter("size", default="1"))
+    assert bind(point, {"label": "b"}, cwd=Path("/")).notes == ()
+    assert bind(point, {"lable": "b", "zz": "1"}, cwd=Path("/")).notes == (
+        "parameter 'lable' is not declared; it is passed on as --lable. Did you mean 'label'?",
+        "parameter 'zz' is not declared; it is passed on as --zz.",
+    )
+    assert bind(entry("run"), {"lable": "b"}, cwd=Path("/")).notes == ()
+
+
+@pytest.mark.parametrize("given", [{"a": "\udcff"}, {"b": "x\ud800"}, {"\udcff": "1"}])
+def test_what_is_not_utf8_is_refused(given: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="is not UTF-8 text"):
+        bind(entry("run {a}", Parameter("a", default="1")), given, cwd=Path("/"))
+
+
 def test_an_undeclared_value_does_not_fill_a_placeholder() -> None:
     with pytest.raises(OrchError, match="the command of entry point 'main' uses a parameter 'b' at column 5"):
         bind(entry("run {b}"), {"b": "1"}, cwd=Path("/"))
@@ -81,8 +102,13 @@ def test_all_missing_parameters_are_named_at_once() -> None:
         bind(point, {"learning-rate": "1"}, cwd=Path("/"))
     assert str(caught.value) == (
         "entry point 'main' needs parameters that have no value: a (path), learning_rate (float); "
-        "give -P a=... -P learning_rate=...; -P learning-rate is not declared, did you mean learning_rate?"
+        "give -P a=VALUE -P learning_rate=VALUE; -P learning-rate is not declared, did you mean learning_rate?"
     )
+
+
+def test_one_missing_parameter_is_one_sentence() -> None:
+    with pytest.raises(UsageError, match=r"a parameter that has no value: data \(path\); give -P data=VALUE\.$"):
+        bind(entry("run", Parameter("data", "path")), {}, cwd=Path("/"))
 
 
 @pytest.mark.parametrize("value", ["1", "-1.5", "1e-3", ".5", "nan", "inf", "+2"])
@@ -138,6 +164,12 @@ def test_local_paths_are_the_callers(tmp_path: Path) -> None:
 def test_a_given_path_exists(tmp_path: Path, value: str) -> None:
     with pytest.raises(UsageError, match="parameter 'p' is a path, and there is no file or folder"):
         bind(entry("run {p}", Parameter("p", "path")), {"p": value}, cwd=tmp_path)
+
+
+def test_a_file_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.csv")).touch()
+    with pytest.raises(UsageError, match=r"parameter 'p' is a path, and the file name .* is not UTF-8 text; rename it"):
+        bind(entry("run {p}", Parameter("p", "path")), {"p": "file:%ff.csv"}, cwd=tmp_path)
 
 
 def test_a_file_of_another_machine_is_refused(tmp_path: Path) -> None:
@@ -219,9 +251,46 @@ def test_an_unknown_entry_point_is_refused_with_those_there_are(name: str, probl
         choose_entry_point(read_project(TREE, "a"), name, TREE)
 
 
-def test_without_an_mlproject_the_message_says_so() -> None:
-    tree = MadeTree({"train.py": ""})
-    with pytest.raises(
-        OrchError, match=r"no entry point 'main': the project has no MLproject file; a \.py, \.sh or \.R"
-    ):
-        choose_entry_point(read_project(tree, ""), "main", tree)
+def test_without_an_mlproject_the_scripts_there_are_are_named() -> None:
+    files = ["a/train.py", "a/b.txt", "a/prep.sh", "a/src/x.py", "a/my plot.R", "a/\udcff.py"]
+    assert refusal(MadeTree(dict.fromkeys(files, "")), "a") == (
+        "there is no entry point 'main': the project has no MLproject file; "
+        "name a script of it (-e 'my plot.R', -e prep.sh, -e train.py)."
+    )
+    many = MadeTree({f"{letter}.py": "" for letter in "abcd"})
+    assert refusal(many).endswith("name a script of it (-e a.py, -e b.py, -e c.py).")
+
+
+def test_without_an_mlproject_the_projects_below_are_named() -> None:
+    files = {
+        "b/deep/er/MLproject": "",
+        "b/b/mlproject": "",
+        "a c/MLproject": "",
+        ".x/MLproject": "",
+        "b/z/MLproject": "",
+    }
+    assert refusal(MadeTree(files)).endswith("MLproject file; take a project below it ('#a c', #b/b, #b/z).")
+    assert refusal(MadeTree({**files, "setup.py": ""})).endswith(
+        "MLproject file; name a script of it (-e setup.py), or take a project below it ('#a c', #b/b, #b/z)."
+    )
+    assert refusal(MadeTree(files), "b").endswith("take a project below it (b/b, b/z, b/deep/er).")
+    assert refusal(MadeTree({"README.md": "", "src/a.py": ""})) == (
+        "there is no entry point 'main': the project has no MLproject file, and no .py, .sh or .R file to name with -e."
+    )
+
+
+def test_an_mlproject_without_entry_points_is_told_which_key_may_be_meant() -> None:
+    assert refusal(MadeTree({"MLproject": "entrypoints: {main: {command: c}}"})) == (
+        "there is no entry point 'main': MLproject has no entry_points, but the unknown key 'entrypoints'; "
+        "rename it to 'entry_points'."
+    )
+    assert "MLproject has no entry points; name a script of it (-e a.py)." in refusal(
+        MadeTree({"MLproject": "name: n", "a.py": ""})
+    )
+
+
+def refusal(tree: MadeTree, subdir: str = "") -> str:
+    """What is said when the project in `subdir` has no `main`."""
+    with pytest.raises(OrchError) as caught:
+        choose_entry_point(read_project(tree, subdir), "main", tree)
+    return str(caught.value)

@@ -113,6 +113,29 @@ def test_without_a_file_there_are_no_entry_points() -> None:
     assert project.notes == ()
 
 
+@pytest.mark.parametrize("kind", ["string", "float", "int", "path", "uri", "bool", "boolean", ""])
+def test_a_known_type_is_not_worth_a_note(kind: str) -> None:
+    text = f"entry_points: {{main: {{command: c, parameters: {{p: {{type: {kind}}}}}}}}}"
+    assert read_project(made(text, conda_yaml=""), "").notes == ()
+
+
+def test_an_unknown_type_is_noted_with_its_line() -> None:
+    text = "entry_points:\n  main:\n    command: c\n    parameters:\n      a: flaot\n      b:\n        type: whatever\n"
+    assert read_project(made(text, conda_yaml=""), "").notes == (
+        "MLproject line 5: parameter 'a' has the unknown type 'flaot', and is taken as text. Did you mean 'float'?",
+        "MLproject line 7: parameter 'b' has the unknown type 'whatever', and is taken as text.",
+    )
+
+
+def test_a_misspelt_key_is_noted() -> None:
+    project = read_project(made("name: n\nentrypoints: {}\nconda-env: x\nnames: y\nauthor: z", conda_yaml=""), "")
+    assert project.misspelt == {"entry_points": "entrypoints", "conda_env": "conda-env"}
+    assert project.notes == (
+        "MLproject line 2: the key 'entrypoints' is unknown, and is ignored. Did you mean 'entry_points'?",
+        "MLproject line 3: the key 'conda-env' is unknown, and is ignored. Did you mean 'conda_env'?",
+    )
+
+
 # --- the environment --------------------------------------------------------------------------------------------
 
 EVERY = ["python_env.yaml", "conda.yaml", "environment.yml", "environment.yaml", "conda-lock.yml", "requirements.txt"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from project.running import arguments, install_argv, run_script
 
@@ -407,9 +408,27 @@ def test_the_shown_command_of_an_unreadable_template_is_the_template() -> None:
     assert shown_command("echo {b}", {"a": "1"}) == "echo {b}"
 
 
+def test_the_shown_command_is_short() -> None:
+    shown = shown_command("t {a} '{b}' {c}", {"a": "x" * 131_000, "b": "\n" * 61, "c": "y" * 60})
+    newlines = r"\n" * 59
+    assert shown == "t '" + "x" * 59 + "…' " + "''$'" + newlines + "…''' " + "y" * 60
+    for command in ("t " + "a b " * 1000, "t {a} " * 1000, "t {b} " + "a b " * 1000, "echo '{a}" + "x" * 1000):
+        shown = shown_command(command, {"a": "1", "b": "2"})
+        assert len(shown) == 300
+        assert shown.endswith("…")
+
+
+def test_blanks_do_not_hold_up_the_shown_command() -> None:
+    blanks = " " * 50_000
+    begun = time.monotonic()
+    assert shown_command(f"a{blanks};{blanks}\nb{blanks}\\\n c{blanks}{{v}}", {"v": "1"}).startswith("a; b c ")
+    assert time.monotonic() - begun < 5
+
+
 @settings(max_examples=40, deadline=None)
 @given(value=values, word=st.sampled_from(["{v}", "--x={v}", '"a {v}"', "'a {v}'", "$'{v}'"]))
 def test_the_shown_command_is_good_bash(folder: Path, value: str, word: str) -> None:
     shown = shown_command(f"argv {word}", {"v": value})
     assert "\n" not in shown
+    assume(len(value) <= 60 and len(shown) < 300)
     assert ran(folder, Script(shown, {})) == ran(folder, render(f"argv {word}", {"v": value}))

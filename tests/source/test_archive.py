@@ -15,7 +15,7 @@ from source.repositories import listing, serve
 
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.paths import Home
-from orchestrator.source import Resolved, archive, resolve_source
+from orchestrator.source import Resolved, archive, resolve_source, snapshot
 from orchestrator.source.archive import unpack_zip
 
 Resolve = Callable[..., Resolved]
@@ -49,6 +49,15 @@ def test_a_zip_is_a_snapshot_of_all_it_holds(tmp_path: Path, resolve: Resolve, c
     assert (out / "p-main" / "run.sh").stat().st_mode & 0o777 == 0o755
     assert resolve(zipped.as_uri()).source == resolved.source
     assert resolve(f"{zipped}#p-main").source.subdir == "p-main"
+
+
+def test_a_large_file_of_a_zip_is_part_of_the_snapshot(
+    tmp_path: Path, resolve: Resolve, check_out: CheckOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "LARGE_BYTES", 1000)
+    resolved = resolve(make_zip(tmp_path / "p.zip", {"small": b"1", "large": bytes(1001)}))
+    assert (resolved.large_files, resolved.notes) == ((), ())
+    assert listing(check_out(resolved)) == {"small": b"1", "large": bytes(1001)}
 
 
 def test_nothing_is_left_of_the_unpacking(tmp_path: Path, home: Home, resolve: Resolve) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from source.repositories import commit, fingerprint, git, listing, make_reposito
 
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
-from orchestrator.source import Resolved, ignored_files, local_directory, open_tree, resolve_source, snapshot
+from orchestrator.source import Resolved, ignored_files, kind_of, local_directory, open_tree, resolve_source, snapshot
 from orchestrator.source.mirror import mirror_path
 
 Resolve = Callable[..., Resolved]
@@ -270,10 +271,45 @@ def test_large_untracked_files_are_left_out_and_named(
     for _ in range(2):
         resolved = resolve(repository)
         assert [(item.path, item.place) for item in resolved.large_files] == [("big/data", repository / "big" / "data")]
-        assert "big/data" in resolved.notes[0]
+        assert resolved.notes == (
+            "big/data is larger than 100 MB and not committed: it becomes an input of the run, beside the code.",
+        )
         assert set(listing(check_out(resolved))) == {"main.py", "data/a.csv", "tracked", "small"}
     write(repository, {"small": "z" * 1001})
     assert {item.path for item in resolve(repository).large_files} == {"big/data", "small"}
+
+
+def test_a_large_file_beside_the_project_is_said_to_need_input(
+    repository: Path, resolve: Resolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "LARGE_BYTES", 1000)
+    write(repository, {"a/p/x": "1", "a/p/y": "z" * 1001, "a/pq/z": "z" * 1001})
+    (repository / "link").symlink_to("a/p")
+    mine = "a/p/y is larger than 100 MB and not committed: it becomes an input of the run, beside the code."
+    other = (
+        "a/pq/z is larger than 100 MB and not committed: it is left out, being outside the project "
+        "(--input FILE gives it to the run)."
+    )
+    for text in (f"{repository}#a/p", repository / "a" / "p", f"{repository}#link"):
+        assert set(resolve(text).notes) == {mine, other}
+
+
+def test_what_kind_of_source_it_is(repository: Path, tmp_path: Path, resolve: Resolve) -> None:
+    assert kind_of(resolve(repository).source) == "commit"
+    assert kind_of(resolve(repository.as_uri()).source) == "commit"
+    write(repository, {"new": "1"})
+    changed = resolve(repository).source
+    assert (kind_of(changed), changed.revision) == ("work tree", None)
+    write(tmp_path / "plain", {"a": "1"})
+    plain = resolve(tmp_path / "plain").source
+    assert (kind_of(plain), plain.revision) == ("folder", None)
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as zipped:
+        zipped.writestr("a", "1")
+    packed = resolve(tmp_path / "p.zip").source
+    assert (kind_of(packed), packed.revision) == ("zip", None)
+    renamed = repository.rename(tmp_path / "named.zip")
+    assert kind_of(resolve(renamed).source) == "work tree"
+    assert kind_of(resolve(renamed, "main").source) == "commit"
 
 
 def test_names_that_are_no_utf8_or_hold_anything_else(repository: Path, resolve: Resolve, check_out: CheckOut) -> None:

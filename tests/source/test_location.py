@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import string
 from pathlib import Path
 
@@ -109,6 +110,14 @@ def test_a_zip_is_an_archive_wherever_it_is(tmp_path: Path) -> None:
         parse_location((tmp_path / "gone.zip").as_uri())
 
 
+def test_an_archive_that_is_not_there_is_a_missing_file() -> None:
+    for text in ("nosuch.zip", "no/such.ZIP#sub", "/no/such.zip"):
+        with pytest.raises(UsageError, match=r"there is no file '.*such\.(zip|ZIP)', and it is not a URL"):
+            parse_location(text)
+    with pytest.raises(UsageError, match="there is no folder 'no/such'"):
+        parse_location("no/such")
+
+
 def test_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
     (tmp_path / "f.txt").touch()
     with pytest.raises(UsageError, match="is a file"):
@@ -122,6 +131,20 @@ def test_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
 def test_a_revision_that_can_be_no_name_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         check_revision(text)
+
+
+@pytest.mark.parametrize("text", ["HEAD~1", "v1.0^2", "main@{yesterday}", "@", "HEAD^{/fix it}"])
+def test_for_a_revision_expression_the_way_to_its_commit_id_is_told(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_revision(text)
+    assert f"the id of a commit works: git rev-parse {shlex.quote(text)}" in str(caught.value)
+
+
+def test_other_text_is_refused_without_that_hint() -> None:
+    for text in ("-x~1", "a..b", "*"):
+        with pytest.raises(UsageError) as caught:
+            check_revision(text)
+        assert "rev-parse" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["main", "feature/x-1", "v1.0", "é", "ab12", "refs/pull/1/head", "a@b", "ABCDEF"])
