@@ -19,6 +19,10 @@ from orchestrator.report import Report
 from orchestrator.variables import fixed_variables, is_secret
 
 
+NOT_COMMITTED = {"work tree": "work tree, not committed", "folder": "a folder without git", "zip": "a zip file"}
+"""What a snapshot commit is of, for people."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunRequest:
     """What a person asked for: everything that decides the spec, still with its questions open."""
@@ -261,7 +265,6 @@ def _download(name: str, uri: str, storage: Path | None, home: Home) -> Path:
 def _shown_source(pinned: Source) -> str:
     name = pinned.url.rstrip("/").rpartition("/")[2].removesuffix(".git") or pinned.url
     name += f"#{pinned.subdir}" if pinned.subdir else ""
-    called = pinned.revision or ""
-    if pinned.dirty:
-        called = "work tree, not committed"
+    kind = source.kind_of(pinned)
+    called = (pinned.revision or "") if kind == "commit" else NOT_COMMITTED[kind]
     return f"{name} @ {pinned.commit[:7]}" + (f" ({called})" if called and not pinned.commit.startswith(called) else "")

@@ -88,7 +88,8 @@ def packages_of(path: str, table: Mapping[str, Any], platform: str) -> tuple[lis
                 continue
             package = _package(row)
         except ValueError as error:
-            named = f" ({row.get('name')})" if re.fullmatch(NAME, str(row.get("name"))) else ""
+            name = row.get("name")
+            named = f" ({name})" if isinstance(name, str) and re.fullmatch(NAME, name) else ""
             raise OrchError(f"{path}, package {number}{named}: {error}.") from error
         if packages.setdefault((package.manager, package.name.lower()), package) is not package:
             raise OrchError(f"{path} has {package.name} of {package.manager} twice for {platform}.")

@@ -386,7 +386,7 @@ def test_a_variable_in_a_channel_of_a_project_is_refused(
 ) -> None:
     monkeypatch.setenv("MY_SECRET_KEY", "s3cret")
     with pytest.raises(OrchError, match=r"^environment.yml has a variable in the channel .* rattler's auth file"):
-        resolve(home, {"environment.yml": text})
+        resolve(home, text)
 
 
 def test_a_variable_in_a_channel_of_the_configuration_is_used(
@@ -395,4 +395,4 @@ def test_a_variable_in_a_channel_of_the_configuration_is_used(
     monkeypatch.setenv("MY_CHANNELS", str(channel.parent))
     home.config.write_text(f'default-channels = ["$MY_CHANNELS/{channel.name}"]\n')
 
-    assert resolve(home, {"environment.yml": "dependencies: [python]\n"}).solved
+    assert resolve(home, "dependencies: [python]\n").solved
