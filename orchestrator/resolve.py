@@ -18,7 +18,6 @@ from orchestrator.records import spec_id
 from orchestrator.report import Report
 from orchestrator.variables import fixed_variables, is_secret
 
-
 NOT_COMMITTED = {"work tree": "work tree, not committed", "folder": "a folder without git", "zip": "a zip file"}
 """What a snapshot commit is of, for people."""
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -28,9 +29,10 @@ def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json
     """`orch list`."""
     if status is not None and status not in get_args(Status):
         raise UsageError(f"--status takes {', '.join(get_args(Status))}, not {status}.")
-    with _ledger() as (_, connection):
+    with _ledger() as (home, connection):
         rows = ledger.find_runs(connection, limit=limit, experiment=experiment, status=status)
         shown = [ledger.load_run(connection, row.run_id) for row in rows]
+        elsewhere = {run["run_id"]: _elsewhere(home, run) for run in shown}
         ids = [ledger.short_id(connection, row.run_id) for row in rows]
     if as_json:
         print(json.dumps(shown, indent=2))
@@ -38,7 +40,7 @@ def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json
         print("no such runs." if experiment or status else "no runs yet: orch run REPO makes the first.")
     else:
         headers = ["RUN", "NAME", "STATUS", "STARTED", "TOOK", "SOURCE", "ENTRY", "METRICS", "PARAMETERS"]
-        table = [[short, *_list_row(run)] for short, run in zip(ids, shown, strict=True)]
+        table = [[short, *_list_row(run, elsewhere[run["run_id"]])] for short, run in zip(ids, shown, strict=True)]
         # A column that says nothing is left out: most runs have no name and the entry point main.
         kept = [i for i, h in enumerate(headers) if h not in ("NAME", "ENTRY") or {r[i] for r in table} - {"", "main"}]
         text.print_table([headers[i] for i in kept], [[row[i] for i in kept] for row in table])
@@ -168,13 +170,25 @@ def _ledger() -> Iterator[tuple[Home, sqlite3.Connection]]:
         connection.close()
 
 
-def _list_row(run: dict[str, Any]) -> list[str]:
+def _elsewhere(home: Home, run: dict[str, Any]) -> str:
+    """For a live run of another machine (a home that two login nodes share): which, and when it was last heard of."""
+    host = run["host"].get("hostname")
+    if run["status"] not in ("running", "orphaned") or host in (None, os.uname().nodename):
+        return ""
+    try:
+        beat = RunDirectory(home.run(run["run_id"])).supervisor.stat().st_mtime
+    except OSError:
+        return f" on {host}"
+    return f" on {host}, seen {text.duration(max(0.0, time.time() - beat))} ago"
+
+
+def _list_row(run: dict[str, Any], elsewhere: str) -> list[str]:
     source = run["spec"]["source"]
     name = source["url"].rstrip("/").rpartition("/")[2].removesuffix(".git")
     name += f"#{source['subdir']}" if source["subdir"] else ""
     return [
         text.visible(run["name"] or ""),
-        run["status"] + (f" ({run['exit_code']})" if run["status"] == "failed" else ""),
+        run["status"] + (f" ({run['exit_code']})" if run["status"] == "failed" else "") + elsewhere,
         text.age(run["started_at"]),
         _took(run),
         f"{text.visible(name)}@{source['commit'][:7]}{'*' if source['dirty'] else ''}",

@@ -15,7 +15,7 @@ from io import FileIO
 from typing import Any, BinaryIO
 
 from orchestrator.cli.text import duration, plural, size
-from orchestrator.execute.launch import Launched
+from orchestrator.execute.launch import SIGNALS, Launched
 
 _POLL_SECONDS = 0.03
 _CHUNK = 1 << 16
@@ -129,6 +129,7 @@ def _signals_forwarded(launched: Launched, wishes: Wishes) -> Iterator[None]:
     signal.signal(signal.SIGTERM, lambda number, _: _signal(launched, number))
     if wishes.terminal:
         signal.signal(signal.SIGWINCH, lambda *_: _tell_size(launched))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         yield
     finally:

@@ -21,6 +21,9 @@ from orchestrator.execute.supervisor import Interrupted, listen_for_signals
 from orchestrator.records import fields_to_json
 
 
+SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
 @dataclass(frozen=True, slots=True)
 class Launched:
     """A run that has a supervisor: its directory, the supervisor's pid, the socket to it, and its open progress file.
@@ -40,16 +43,16 @@ def launch(
     """Fork a supervisor that does `job` and writes its exit code as the last line of the run's progress.
 
     Call it before anything heavy is imported: what this process holds, the supervisor holds for the whole run.
+    Afterwards SIGNALS are blocked here, for the caller to unblock when it has its handlers.
     """
     progress = directory.progress.open("rb")
     here, there = socket.socketpair()
-    # Until the supervisor has its own answer to signals, none may end it unrecorded.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    # Until each of the two has its own answer to signals, none may end it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     pid = os.fork()
     if pid == 0:
         here.close()
         _supervisor(directory, job, there, window)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     there.close()
     return Launched(directory, pid, here, progress)
 
@@ -71,7 +74,7 @@ def _supervisor(
         directory.supervisor.write_text(json.dumps(me and fields_to_json(me)), "utf-8")
         stop = listen_for_signals()
         try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             code = job(Attachment(directory, progress, stop, viewer, window))
         except OrchError as error:
             code = error.exit_code

@@ -145,6 +145,28 @@ def test_a_run_whose_grandchild_outlives_it_is_orphaned_not_lost(make_project: M
     wait_until(lambda: orch_json("show")["status"] == "lost")
 
 
+def test_a_run_of_another_machine_is_shown_with_its_heartbeat_and_never_swept(slow: Path, orch_home: Path) -> None:
+    viewer = start("run", slow)
+    run = wait_until(lambda: begun(orch_home))
+    journal = (run / "journal.jsonl").read_text()
+    supervisor = supervisor_of(run)
+    os.kill(supervisor, signal.SIGKILL)
+    viewer.communicate(timeout=60)
+    # The same journal, as a login node that shares this home would have written it.
+    events = [json.loads(line) for line in journal.splitlines()]
+    for event in events:
+        for identity in ("supervisor", "child"):
+            if identity in event:
+                event[identity]["machine"] = "login-2"
+        if "host" in event:
+            event["host"]["hostname"] = "login-2"
+    (run / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    orch("ledger", "rebuild")
+    assert orch_json("show")["status"] == "running"
+    assert "running on login-2, seen" in orch("list").stdout
+    os.kill(int((orch_home / "work" / run.name / "checkout" / "pid").read_text()), signal.SIGKILL)
+
+
 def test_a_killed_program_is_a_failed_run(slow: Path, orch_home: Path) -> None:
     viewer = start("run", slow)
     run = wait_until(lambda: begun(orch_home))

@@ -126,7 +126,9 @@ def test_a_lock_alone_without_this_platform_is_refused_with_those_it_has(home: H
 def test_a_package_without_sha256_is_refused(home: Home, other_home: Home) -> None:
     lock = re.sub(r"\n +sha256: [0-9a-f]{64}", "", made_lock(other_home), count=1)
 
-    with pytest.raises(OrchError, match=r"conda-lock.yml, package \d+ \(python\): it has no sha256 for python .* is refused"):
+    with pytest.raises(
+        OrchError, match=r"conda-lock.yml, package \d+ \(python\): it has no sha256 for python .* is refused"
+    ):
         resolve(home, {"conda-lock.yml": lock}, "conda-lock")
 
 
@@ -197,7 +199,10 @@ def test_a_source_archive_in_a_lock_is_built(home: Home, other_home: Home, tmp_p
         ("package: [\n", "is not valid YAML"),
         ("a: b\n", "is not a conda-lock file"),
         ("version: 7\npackage: []\n", "has version 7; orch reads version 1"),
-        (f"version: 1\npackage: [{{platform: {PLATFORM}}}]\n", "conda-lock.yml, package 1: its manager is None, which is no text"),
+        (
+            f"version: 1\npackage: [{{platform: {PLATFORM}}}]\n",
+            "conda-lock.yml, package 1: its manager is None, which is no text",
+        ),
         ("version: 1\npackage: []\n", f"has no packages for {PLATFORM}; it has none"),
     ],
 )

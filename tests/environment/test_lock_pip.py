@@ -377,16 +377,14 @@ def test_variables_in_pip_lines_are_refused(
     monkeypatch.setenv("MY_SECRET_KEY", "s3cret")
     if "./" in files["environment.yml"]:
         files = files | {"${MY_SECRET_KEY}.whl": ""}
-    with pytest.raises(OrchError, match=r"has a variable in the pip line .* \[pypi\] index in config\.toml\.$") as caught:
+    with pytest.raises(
+        OrchError, match=r"has a variable in the pip line .* \[pypi\] index in config\.toml\.$"
+    ) as caught:
         resolve(home, files)
 
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_pip_line_with_a_line_in_it_is_refused(home: Home, index: Index, tmp_path: Path) -> None:
-    (tmp_path / "private.txt").write_text("al pha of mine\n")
-    section = pip_section(f'"alpha\\n-r {tmp_path}/private.txt"')
-    with pytest.raises(OrchError, match=r"^environment\.yml has a pip line that is more than one: ") as caught:
-        resolve(home, section)
-
-    assert "of mine" not in str(caught.value)
+def test_a_pip_line_with_a_line_in_it_is_refused(home: Home, index: Index) -> None:
+    with pytest.raises(OrchError, match=r"^environment\.yml has a pip line that is more than one: 'alpha.n-r private'"):
+        resolve(home, pip_section('"alpha\\n-r private"'))
