@@ -20,7 +20,6 @@ from orchestrator.execute.rundir import ProgressWriter, RunDirectory
 from orchestrator.execute.supervisor import Interrupted, listen_for_signals
 from orchestrator.records import fields_to_json
 
-
 SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
