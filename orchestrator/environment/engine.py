@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from rattler.exceptions import SolverError
 from orchestrator.environment.config import Settings, config_files, rattler_text, read_settings
 from orchestrator.environment.lock import LockedPackage
 from orchestrator.environment.loopback import Folders, folder_of, loopback
+from orchestrator.environment.prefix import remove_tree
 from orchestrator.environment.redact import without_credentials
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
@@ -122,7 +124,7 @@ def channel_urls(names: Sequence[str], settings: Settings, path: str = "") -> li
         for part in settings.conda_defaults if name == "defaults" else (name,):
             if "$" in part and path and name != "defaults":
                 raise OrchError(
-                    f"{path} has a variable in the channel {without_credentials(name)}, and orch puts none into what a "
+                    f"{path} has a variable in the channel {without_credentials(name)}, and orch puts none in what a "
                     "project names: name the channel without credentials, and give those with rattler's auth file (the "
                     "configuration's `authentication-override-file`, or RATTLER_AUTH_FILE)."
                 )
@@ -229,14 +231,35 @@ async def install(
 
     Archives are checked by sha256. Link scripts do not run. With `full_validation` every file of the package cache is
     hashed before it is used. Raises OrchError; `target` is then incomplete and must go.
+
+    What the packages say of themselves holds against the records: a project names its channels, and what one of them
+    claims must not shape a prefix that other projects share.
     """
+    link = functools.partial(_link, connection, target=target, final=final, reporter=reporter, full=full_validation)
+    await link(records)
+    if _corrected(records, target):
+        remove_tree(target)
+        await link(records)
+    if connection.stand_ins:
+        _record_true_urls(target, connection)
+
+
+async def _link(
+    connection: Connection,
+    records: Sequence[rattler.RepoDataRecord],
+    *,
+    target: Path,
+    final: Path,
+    reporter: Any = None,
+    full: bool = False,
+) -> None:
     mode = rattler.package_cache.ValidationMode
     try:
         await rattler.install(
             list(records),
             target,
             package_cache=rattler.PackageCache.new_layered(
-                [connection.package_cache], validation_mode=mode.full() if full_validation else mode.fast()
+                [connection.package_cache], validation_mode=mode.full() if full else mode.fast()
             ),
             client=connection.client,
             alternative_target_prefix=final,
@@ -246,8 +269,18 @@ async def install(
         )
     except Exception as error:
         raise explained(error, connection) from error
-    if connection.stand_ins:
-        _record_true_urls(target, connection)
+
+
+def _corrected(records: Sequence[rattler.RepoDataRecord], prefix: Path) -> bool:
+    """Make the records say what the packages say that were linked into `prefix`; whether any said something else."""
+    extracted = _extracted(prefix)
+    corrected = False
+    for record in records:
+        true = _own_record(extracted[record.file_name], record.file_name)
+        if noarch_of(true) != noarch_of(record) or _site_packages(true) != _site_packages(record):
+            record.noarch, record.python_site_packages_path = true.noarch, true.python_site_packages_path
+            corrected = True
+    return corrected
 
 
 def records_of(packages: Iterable[LockedPackage], connection: Connection) -> list[rattler.RepoDataRecord]:
@@ -270,31 +303,51 @@ async def packaged(packages: Sequence[LockedPackage], connection: Connection, as
     by way of a prefix at `aside` that is good for nothing else. Raises OrchError.
     """
     plain = [replace(package, md5=None, depends=(), noarch="generic") for package in packages]
-    await install(connection, records_of(plain, connection), aside, final=aside)
-    extracted = {}
-    for path in (aside / "conda-meta").glob("*.json"):
-        meta = json.loads(path.read_bytes())
-        extracted[meta["fn"]] = Path(meta["extracted_package_dir"])
+    await _link(connection, records_of(plain, connection), target=aside, final=aside)
+    extracted = _extracted(aside)
     return [_as_packaged(package, extracted[package.file_name]) for package in packages]
 
 
 def _as_packaged(package: LockedPackage, extracted: Path) -> LockedPackage:
-    try:
-        record = rattler.PackageRecord.from_index_json(extracted / "info/index.json")
-    except Exception as error:
-        raise OrchError(f"the package {package.file_name} can't be read: {error}.") from error
-    named = record.name.normalized, str(record.version), str(record.build)
-    if named != (package.name.lower(), package.version, package.build):
-        raise OrchError(f"the package {package.file_name} says of itself that it is {' '.join(named)}: it is refused.")
+    record = _own_record(extracted, package.file_name)
     return replace(
         package,
-        name=named[0],
+        name=record.name.normalized,
         md5=None,
         subdir=record.subdir,
         depends=tuple(record.depends),
         site_packages=record.python_site_packages_path,
         noarch=noarch_of(record),
     )
+
+
+def _extracted(prefix: Path) -> dict[str, Path]:
+    """Where in the package cache the packages of a prefix are, by file name."""
+    rows = [json.loads(path.read_bytes()) for path in (prefix / "conda-meta").glob("*.json")]
+    return {row["fn"]: Path(row["extracted_package_dir"]) for row in rows}
+
+
+def _own_record(extracted: Path, file_name: str) -> rattler.PackageRecord:
+    try:
+        record = rattler.PackageRecord.from_index_json(extracted / "info/index.json")
+    except Exception as error:
+        raise OrchError(f"the package {file_name} can't be read: {error}.") from error
+    refuse_misnamed(record, file_name)
+    return record
+
+
+def refuse_misnamed(record: rattler.PackageRecord, file_name: str) -> None:
+    """Raise OrchError when the file of a package has another name than the package."""
+    named = f"{record.name.normalized}-{record.version}-{record.build}"
+    if file_name.lower() not in (f"{named}.conda".lower(), f"{named}.tar.bz2".lower()):
+        raise OrchError(f"the package {file_name} is said to be {named}: it is refused.")
+
+
+def _site_packages(record: rattler.PackageRecord) -> str | None:
+    if record.name.normalized != "python":
+        return None
+    usual = f"lib/python{'.'.join(str(record.version).split('.')[:2])}/site-packages"
+    return record.python_site_packages_path or usual
 
 
 def noarch_of(record: rattler.PackageRecord) -> Literal["python", "generic"] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import json
 import os
 import re
 import subprocess
@@ -39,11 +40,11 @@ def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any
     """
     aside, final = Path(job["aside"]), Path(job["final"])
     packages = locked_packages(home, job["lock_id"])
-    python = _python(packages)
     hold_fd = _hold(Path(job["guard"]))
     try:
         report("environment", f"installing {len(packages)} package{'s' if len(packages) != 1 else ''}")
         _install_conda(packages, aside, final=final, home=home, report=report)
+        python = _python(packages, aside)
         if python is not None:
             version, site_packages = python
             install_wheels(packages, aside, final=final, site_packages=site_packages, home=home, hold_fd=hold_fd)
@@ -113,14 +114,17 @@ class _Progress:
         self._report("environment", "packages", done=self._linked, total=self._total)
 
 
-def _python(packages: Iterable[LockedPackage]) -> tuple[tuple[int, int], str] | None:
+def _python(packages: Iterable[LockedPackage], aside: Path) -> tuple[tuple[int, int], str] | None:
     """The version of the environment's Python and the folder of its packages; None when there is none."""
     for package in packages:
         if package.manager == "conda" and package.name == "python":
             major, minor = (int(part) for part in package.version.split(".")[:2])
-            folder = package.site_packages or f"lib/python{major}.{minor}/site-packages"
+            # Not what the lock says: see `engine.install`.
+            meta = aside / "conda-meta" / f"python-{package.version}-{package.build}.json"
+            said = json.loads(meta.read_bytes()).get("python_site_packages_path")
+            folder: str = said or f"lib/python{major}.{minor}/site-packages"
             if folder.startswith("/") or ".." in folder.split("/"):
-                raise OrchError(f"the lock places the packages of Python outside of the environment, in {folder!r}.")
+                raise OrchError(f"{package.file_name} has its packages outside of the environment, in {folder!r}.")
             return (major, minor), folder
     return None
 

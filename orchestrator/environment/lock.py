@@ -1,9 +1,8 @@
 """What an environment is made from, and the lock that it is pinned to: found again without solving.
 
 A lock is a folder `locks/<lock id>`: `conda-lock.yml` (conda-lock's unified format, version 1) and `packages.json`
-(the same packages for one platform, quick to read). Both are written once; only a solve may replace what a project's
-own lock left there, and such a lock another one (the URLs are then other ones). What a lock was made from is an index
-beside them: `locks/by-source/<key>.json`.
+(the same packages for one platform, quick to read). The packages of a lock never change; a solve may
+write anew where they come from. What a lock was made from is an index beside them: `locks/by-source/<key>.json`.
 """
 
 from __future__ import annotations

@@ -229,6 +229,7 @@ def _conda_package(record: Any, connection: engine.Connection) -> LockedPackage:
     name = record.name.normalized
     if record.sha256 is None:
         raise OrchError(f"the channel gives no sha256 for {record.file_name}: it can't be verified and is refused.")
+    engine.refuse_misnamed(record, record.file_name)
     return LockedPackage(
         manager="conda",
         name=name,
@@ -263,12 +264,13 @@ def _spec(text: str, defaults: str) -> str:
 def _publish(task: _Task, packages: Sequence[LockedPackage], write: Callable[[Path], Any], *, solved: bool) -> str:
     """Write the folder of a lock aside and move it into place.
 
-    One that a solve made stays. One that a project brought is replaced: its URLs and its text are that project's word.
+    The same packages may be there, by another project's word on where they come from. A solve has the last word; a lock
+    that a project brings replaces only such a lock.
     """
     packages = sorted(packages, key=lambda package: (package.manager, package.name))
     lock_id = lock_id_of(tuple(packages))
     final = task.home.locks / lock_id
-    if _is_solved(final):
+    if not solved and _is_solved(final):
         return lock_id
     aside = task.scratch.parent / "lock"
     aside.mkdir()

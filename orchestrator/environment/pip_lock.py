@@ -100,8 +100,8 @@ def _refuse_what_uv_would_expand(line: Line, origin: str) -> None:
     # Whatever the variable holds would go to an address that the project names.
     if "${" in line.value:
         raise OrchError(
-            f"{origin} has a variable in the pip line {without_credentials(line.value)!r}, and orch puts none into what a "
-            "project names: an index that needs credentials belongs into the configuration, as [pypi] index in "
+            f"{origin} has a variable in the pip line {without_credentials(line.value)!r}, and orch puts none in what "
+            "a project names: an index that needs credentials belongs into the configuration, as [pypi] index in "
             "config.toml."
         )
 

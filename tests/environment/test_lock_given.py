@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from orchestrator.environment import (
 )
 from orchestrator.environment.host import current_subdir
 from orchestrator.environment.lock import Kind
+from orchestrator.environment.prefix import use_prefix
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home, open_home
 
@@ -346,3 +349,60 @@ def test_a_solve_has_the_last_word_on_where_packages_come_from(home: Home, other
 def urls(home: Home, environment: Environment) -> set[str]:
     packages = locked_packages(home, environment.lock_id)
     return {"/".join(package.url.split("/")[:3]) for package in packages}
+
+
+def test_a_channel_that_lies_about_its_packages_does_not_shape_what_other_projects_get(
+    home: Home, other_home: Home, channel: Path, tmp_path: Path
+) -> None:
+    lying = copytree(channel, tmp_path / "lying")
+    for path in lying.glob("*/repodata.json"):
+        table = json.loads(path.read_text())
+        for row in table["packages.conda"].values():
+            if row["name"] == "six":
+                row.update(noarch="generic")
+            if row["name"] == "python":
+                row.update(python_site_packages_path="lib/elsewhere")
+        path.write_text(json.dumps(table))
+    hostile = resolve(home, {"environment.yml": f"channels: ['{lying.as_uri()}']\n{SIX}"})
+    honest = resolve(other_home, {"environment.yml": SIX})
+
+    assert hostile.lock_id == honest.lock_id
+    with use_prefix(hostile.lock_id, home=home) as one, use_prefix(honest.lock_id, home=other_home) as other:
+        assert files_of(one.path) == files_of(other.path)
+    solved = resolve(home, {"environment.yml": SIX})
+    assert locked_packages(home, solved.lock_id) == locked_packages(other_home, honest.lock_id)
+
+
+def test_a_channel_that_gives_a_package_another_version_than_its_file_is_refused(
+    home: Home, channel: Path, tmp_path: Path
+) -> None:
+    lying = copytree(channel, tmp_path / "lying")
+    path = lying / "noarch/repodata.json"
+    table = json.loads(path.read_text())
+    for row in table["packages.conda"].values():
+        if row["name"] == "six":
+            row["version"] = "9.9"
+    path.write_text(json.dumps(table))
+
+    with pytest.raises(OrchError, match=r"the package six-1\.\S+ is said to be six-9\.9-\S+: it is refused"):
+        resolve(home, {"environment.yml": f"channels: ['{lying.as_uri()}']\n{SIX.replace('six=1.16', 'six')}"})
+
+
+def test_a_source_archive_of_another_name_is_refused(home: Home, other_home: Home, tmp_path: Path) -> None:
+    index = Index(tmp_path / "index")
+    digest = index.source("omega", "0.1")
+    with served(index.folder) as url:
+        row = wheel_row(name="psi", url=f"{url}/files/omega-0.1.tar.gz", hash={"sha256": digest})
+        lock = changed(made_lock(other_home), lambda table: table["package"].append(row))
+        with pytest.raises(OrchError, match="psi"):
+            resolve(home, {"conda-lock.yml": lock}, "conda-lock")
+
+
+def files_of(prefix: Path) -> dict[str, object]:
+    return {
+        path.relative_to(prefix).as_posix(): path.read_bytes().replace(bytes(prefix), b"")
+        if path.suffix == ".py"
+        else 0
+        for path in prefix.rglob("*")
+        if path.is_file()
+    }
