@@ -45,6 +45,7 @@ def launch(
     Afterwards SIGNALS are blocked here, for the caller to unblock when it has its handlers.
     """
     progress = directory.progress.open("rb")
+    _say_who_supervises(directory)  # until the supervisor says it itself, it is this process
     here, there = socket.socketpair()
     # Until each of the two has its own answer to signals, none may end it.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -69,8 +70,7 @@ def _supervisor(
         progress.write({"begun": os.getpid()})
         os.setsid()
         _leave_terminal(directory)
-        me = identify(os.getpid())
-        directory.supervisor.write_text(json.dumps(me and fields_to_json(me)), "utf-8")
+        _say_who_supervises(directory)
         stop = listen_for_signals()
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -92,6 +92,13 @@ def _supervisor(
                 shutil.rmtree(directory.path, ignore_errors=True)
         finally:
             os._exit(0)  # also on a full disk: this process must never go on with its parent's work
+
+
+def _say_who_supervises(directory: RunDirectory) -> None:
+    me = identify(os.getpid())
+    aside = directory.supervisor.with_suffix(".new")
+    aside.write_text(json.dumps(me and fields_to_json(me)), "utf-8")
+    aside.replace(directory.supervisor)
 
 
 def _leave_terminal(directory: RunDirectory) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from e2e.conftest import CONDA_YAML, mlproject, orch
 
 VALUES = ["$(touch canary)", "`touch canary`", "it's", "a b", '"', "line\nbreak", "100%", "", "*", "\\", "-n", "é"]
