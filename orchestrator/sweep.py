@@ -6,9 +6,11 @@ import json
 import shutil
 import sqlite3
 import time
+from typing import Any
 
-from orchestrator import ledger
+from orchestrator import journal, ledger
 from orchestrator.errors import OrchError
+from orchestrator.execute.events import EventReader
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory, now_text
 from orchestrator.execute.tree import processes_of
@@ -54,9 +56,18 @@ def _settle(home: Home, record: RunRecord) -> bool:
         directory.record("orphaned")
     else:
         work = home.work / record.run_id
+        if logged := _unread(directory):
+            directory.record(**logged)
         left = f"; what it wrote is in {work}" if work.exists() else ""
         directory.record("ended", status="lost", reason=f"its supervisor was killed{left}", ended_at=now_text())
     return True
+
+
+def _unread(directory: RunDirectory) -> dict[str, Any] | None:
+    """What the program logged after its supervisor had last written down how far it had read."""
+    events, _ = journal.read(directory.journal)
+    upto = max((event.get("upto", 0) for event in events), default=0)
+    return EventReader(directory.events, offset=upto).read(last=True)
 
 
 def _remove_if_abandoned(home: Home, directory: RunDirectory) -> None:

@@ -129,6 +129,23 @@ def test_a_killed_supervisor_leaves_an_orphan_and_then_a_lost_run(slow: Path, or
     assert "begun" in orch("logs").stdout
 
 
+def test_what_a_program_logged_before_the_kill_is_in_the_lost_run(make_project: Make, orch_home: Path) -> None:
+    command = (
+        """for i in 1 2 3; do echo '{{"metric": "m", "value": '$i'}}' >>$ORCH_EVENTS; sleep 0.7; done; """
+        """echo '{{"metric": "m", "value": 4}}' >>$ORCH_EVENTS; echo $$ >pid; echo begun; sleep 60"""
+    )
+    viewer = start("run", make_project({"MLproject": mlproject(command), "conda.yaml": CONDA_YAML}))
+    run = wait_until(lambda: begun(orch_home))
+    os.kill(supervisor_of(run), signal.SIGKILL)
+    os.kill(int((orch_home / "work" / run.name / "checkout" / "pid").read_text()), signal.SIGKILL)
+    viewer.communicate(timeout=60)
+    wait_until(lambda: orch_json("show")["status"] == "lost")
+    assert orch_json("show")["metrics"] == {"m": 4}
+    journal = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    points = [point["value"] for event in journal for point in event.get("metrics", [])]
+    assert points == [1, 2, 3, 4]  # each once
+
+
 def test_a_run_whose_grandchild_outlives_it_is_orphaned_not_lost(make_project: Make, orch_home: Path) -> None:
     command = "setsid bash -c 'echo $$ >grandchild; sleep 60' & echo $$ >pid; echo begun; wait"
     viewer = start("run", make_project({"MLproject": mlproject(command), "conda.yaml": CONDA_YAML}))
