@@ -1,0 +1,168 @@
+"""How packages are reached: rattler's client as the configuration says, and folders as if they were channels."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rattler
+
+from orchestrator.environment.config import Settings, config_files, rattler_text, read_settings
+from orchestrator.environment.loopback import Folders, folder_of, loopback
+from orchestrator.environment.redact import without_credentials
+from orchestrator.errors import OrchError
+from orchestrator.paths import Home
+
+_RETRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a call needs to reach packages.
+
+    `stand_ins` maps a `file://` channel to the URL that stands for it; `places` maps what people know (a folder) to
+    what stands in rattler's messages.
+    """
+
+    client: rattler.Client
+    gateway: rattler.Gateway
+    package_cache: Path
+    stand_ins: Mapping[str, str]
+    places: Mapping[str, str]
+    config: Path
+    """Where the user may name mirrors."""
+
+    def reached(self, url: str) -> str:
+        """`url`, or the URL by which rattler can reach it and check hashes."""
+        return _rebased(url, self.stand_ins)
+
+    def recorded(self, url: str) -> str:
+        """The inverse of `reached`, without credentials: what stands in a lock."""
+        return without_credentials(_rebased(url, {value: key for key, value in self.stand_ins.items()}))
+
+
+@contextmanager
+def connect(home: Home, channels: Collection[str] = ()) -> Iterator[Connection]:
+    """A connection for the time of the block, as the configuration says: mirrors, proxies, certificates, credentials.
+
+    `channels` are the URLs of channels (or packages in them) that will be asked. Mirrors and channels that are
+    folders are served on loopback. Raises OrchError when the configuration is wrong.
+    """
+    settings = read_settings(home)
+    with loopback() as folders:
+        stand_ins: dict[str, str] = {}
+        mirrors: dict[str, list[str]] = {}
+        for url in channels:
+            if url.startswith("file:"):
+                stand_ins[url.rstrip("/")] = _stand_in(url)
+                mirrors[_stand_in(url)] = [_served(url, folders)]
+        for url, places in settings.mirrors.items():
+            mirrors[url] = [_served(place, folders) if place.startswith("file:") else place for place in places]
+        for url in channels:
+            # A mirror is named by the channel's address, without a token that stands in it.
+            if url not in mirrors and (clean := without_credentials(url)) in mirrors:
+                mirrors[url] = mirrors[clean]
+        config = _config(home, mirrors)
+        client = rattler.Client.from_config(config, max_retries=_RETRIES, user_agent="orch")
+        gateway = rattler.Gateway.from_config(config, cache_dir=home.cache / "repodata", client=client)
+        served = {folder.as_uri(): folders.url(folder) for folder in folders.by_name.values()}
+        yield Connection(client, gateway, home.cache / "pkgs", stand_ins, stand_ins | served, home.config)
+
+
+def channel_urls(names: Sequence[str], settings: Settings, path: str = "") -> list[str]:
+    """The URLs of channels named as in an environment file (`conda-forge`, `defaults`, a URL, a folder), in order.
+
+    `path` is the file that names them, "" for the user's configuration: only the user may name variables of theirs in
+    a URL, for a project would send their values to whom it likes. Raises OrchError for what names no channel.
+    """
+    urls: list[str] = []
+    for name in names:
+        if name == "nodefaults":
+            continue
+        for part in settings.conda_defaults if name == "defaults" else (name,):
+            if "$" in part and path and name != "defaults":
+                raise OrchError(
+                    f"{path} has a variable in the channel {without_credentials(name)}, and orch puts none in what a "
+                    "project names: name the channel without credentials, and give those with rattler's auth file (the "
+                    "configuration's `authentication-override-file`, or RATTLER_AUTH_FILE)."
+                )
+            expanded = os.path.expandvars(part)
+            if expanded.startswith(("/", "~")):
+                url = Path(expanded).expanduser().as_uri()
+            else:
+                try:
+                    url = rattler.Channel(expanded).base_url
+                except Exception as error:
+                    raise OrchError(f"{name!r} is not the name or URL of a channel: {error}.") from error
+            if (url := url.rstrip("/")) not in urls:
+                urls.append(url)
+    return urls
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that calls rattler to its end."""
+
+    async def go() -> Any:
+        try:
+            return await work
+        finally:
+            # rattler's threads must drop what they hold of Python before the event loop ends.
+            await asyncio.sleep(0.02)
+
+    return asyncio.run(go())
+
+
+def _config(home: Home, mirrors: Mapping[str, list[str]]) -> rattler.Config:
+    config = rattler.Config()
+    for path, shared in config_files(home):
+        config = config.merge(_one_config(path, shared=shared))
+    try:
+        config.validate()
+        config.set("mirrors", json.dumps(mirrors))
+        # A proxy can't reach this machine's loopback.
+        hosts = [*config.proxy_non_proxy_hosts, "127.0.0.1"]
+        if config.proxy_http or config.proxy_https:
+            config.set("proxy-config.non-proxy-hosts", json.dumps(hosts))
+        for name in ("NO_PROXY", "no_proxy"):
+            os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
+    except Exception as error:
+        raise OrchError(f"the configuration can't be used: {str(error).splitlines()[0]}.") from error
+    return config
+
+
+def _one_config(path: Path, *, shared: bool) -> rattler.Config:
+    try:
+        return rattler.Config.from_toml(rattler_text(path), shared)
+    except ValueError as error:
+        text = without_credentials(str(error)).strip()
+        line = re.search(r"at (line \d+)", text)
+        where = f"{path}, {line[1]}" if line else str(path)
+        raise OrchError(f"{where}: {text.splitlines()[-1]}.") from error
+
+
+def _served(url: str, folders: Folders) -> str:
+    folder = folder_of(url)
+    if folder is None or not folder.is_dir():
+        raise OrchError(f"the channel {url} is not there: no such folder.")
+    return folders.url(folder)
+
+
+def _stand_in(url: str) -> str:
+    # `.invalid` is never a real host (RFC 2606); the same folder always has the same one, so that caches hold.
+    url = url.rstrip("/")
+    return f"https://{hashlib.sha256(url.encode()).hexdigest()[:32]}.invalid/{url.rpartition('/')[2]}"
+
+
+def _rebased(url: str, bases: Mapping[str, str]) -> str:
+    for base, other in bases.items():
+        if url == base or url.startswith(base + "/"):
+            return other + url[len(base) :]
+    return url
