@@ -69,6 +69,10 @@ class EnvironmentRef:
     lock_id: str
     platform: str
     paths: tuple[str, ...] = ()
+    as_of: str | None = None
+    """Only packages that existed at this time (RFC 3339, UTC) were let in; the record only."""
+    others: Mapping[str, str] = field(default_factory=dict)
+    """The lock ids of the same environment for other platforms, by platform; the record only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from orchestrator.errors import OrchError
@@ -15,13 +15,18 @@ MOVABLE = ("envs", "store", "work", "cache")
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The folders of one `$ORCH_HOME`. Another `ORCH_HOME` is, for orch, another machine."""
+    """The folders of one `$ORCH_HOME`. Another `ORCH_HOME` is, for orch, another machine.
+
+    When it is `offline`, no network may be touched: what is not here already, or in a folder that the configuration
+    names, is an error that says what is missing.
+    """
 
     root: Path
     envs: Path
     store: Path
     work: Path
     cache: Path
+    offline: bool = field(default=False, kw_only=True)
 
     @property
     def ledger(self) -> Path:
@@ -59,7 +64,7 @@ def stays_below(path: str) -> bool:
     return bool(parts) and not path.startswith("/") and ".." not in parts and "\0" not in path
 
 
-def open_home(environ: Mapping[str, str] = os.environ) -> Home:
+def open_home(environ: Mapping[str, str] = os.environ, *, offline: bool = False) -> Home:
     """The home that `ORCH_HOME` names (default `~/.local/share/orch`), made when it is not there, mode 0700.
 
     Raises OrchError when it can't be made or written, or when its `config.toml` can't be read.
@@ -70,7 +75,7 @@ def open_home(environ: Mapping[str, str] = os.environ) -> Home:
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         moved = _moved_paths(root)
-        home = Home(root, *(moved.get(name, root / name) for name in MOVABLE))
+        home = Home(root, *(moved.get(name, root / name) for name in MOVABLE), offline=offline)
         for folder in (home.runs, home.locks, home.sources, *(getattr(home, name) for name in MOVABLE)):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

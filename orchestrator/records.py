@@ -45,6 +45,8 @@ def portable_spec(spec: RunSpec) -> dict[str, Any]:
         "subdir": source["subdir"],
         "submodules": [{"path": s["path"], "commit": s["commit"]} for s in source["submodules"]],
     }
+    environment = portable["environment"]
+    portable["environment"] = {key: environment[key] for key in ("lock_id", "platform", "paths")}
     portable["inputs"] = [{k: v for k, v in i.items() if k != "origin"} for i in portable["inputs"]]
     return portable
 
@@ -75,6 +77,8 @@ def spec_to_json(spec: RunSpec) -> dict[str, Any]:
             "lock_id": spec.environment.lock_id,
             "platform": spec.environment.platform,
             "paths": list(spec.environment.paths),
+            "as_of": spec.environment.as_of,
+            "others": dict(spec.environment.others),
         },
         "paths": sorted(spec.paths),
         "inputs": [fields_to_json(i) for i in spec.inputs],

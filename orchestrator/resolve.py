@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from orchestrator import environment, project, source
@@ -34,6 +37,11 @@ class RunRequest:
     """`PATH` or `PATH=DEST`."""
     variables: Mapping[str, str] = field(default_factory=dict)
     relock: bool = False
+    platforms: tuple[str, ...] = ()
+    """Other platforms to lock for."""
+    as_of: str | None = None
+    """A day (`2021-06-30`), a time (RFC 3339), or `commit`."""
+    cuda: str | None = None
     stdin: Path | None = None
     storage: Path | None = None
     """Where remote `path` parameters are downloaded to; None for orch's own cache."""
@@ -58,6 +66,7 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
 
     Cheap mistakes are found first, the environment is solved last. Raises UsageError and OrchError.
     """
+    _check_environment_options(request)
     resolved = source.resolve_source(request.repository, request.revision, home=home, report=report)
     pinned = resolved.source
     report("source", _shown_source(pinned))
@@ -68,7 +77,11 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
         project.render(bound.command, bound.parameters)  # a value that its place does not take is refused now
         inputs, paths, stdin = _inputs(request, resolved, found, bound, tree, home=home)
         paths |= _default_paths(entry, request, pinned, tree)
-        asked = environment.environment_request(found.environment.kind, found.environment.path, tree, pinned)
+        asked = replace(
+            environment.environment_request(found.environment.kind, found.environment.path, tree, pinned),
+            as_of=_as_of(request.as_of, pinned),
+            cuda=request.cuda,
+        )
 
         def checkout() -> Path:
             import tempfile
@@ -77,9 +90,17 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
             source.checkout(pinned, place, home=home)
             return place
 
-        locked = environment.resolve_environment(
-            asked, home=home, relock=request.relock, report=report, build_source=checkout
+        lock = partial(
+            environment.resolve_environment,
+            asked,
+            home=home,
+            relock=request.relock,
+            report=report,
+            build_source=checkout,
         )
+        locked = lock()
+        wanted = [name for name in request.platforms if name not in (locked.platform, *locked.others)]
+        others = {**locked.others, **{name: lock(platform=name).lock_id for name in dict.fromkeys(wanted)}}
     parameters, secret_parameters = _hide({**bound.parameters, **paths})
     variables, secret_variables = _hide(
         {**fixed_variables(pinned.commit_time), **locked.variables, **request.variables}
@@ -89,7 +110,9 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
         entry_point=entry.name,
         command=bound.command,
         parameters=parameters,
-        environment=EnvironmentRef(locked.lock_id, locked.platform, locked.paths),
+        environment=EnvironmentRef(
+            locked.lock_id, locked.platform, locked.paths, as_of=asked.as_of, others=dict(sorted(others.items()))
+        ),
         paths=tuple(sorted(paths)),
         inputs=tuple(inputs),
         variables=dict(sorted(variables.items())),
@@ -102,6 +125,31 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
     for note in notes:
         report("note", note)
     return Resolution(spec, _hide(bound.parameters)[0], secret_parameters, secret_variables, notes)
+
+
+def _check_environment_options(request: RunRequest) -> None:
+    for name in request.platforms:
+        if name not in environment.PLATFORMS:
+            raise UsageError(f"--platform {name}: conda knows {', '.join(environment.PLATFORMS)}.")
+    if request.cuda is not None and not re.fullmatch(r"\d+(\.\d+)*", request.cuda):
+        raise UsageError(f"--cuda takes a version as 12.4, not {request.cuda!r}.")
+
+
+def _as_of(text: str | None, pinned: Source) -> str | None:
+    """The time, RFC 3339 in UTC, that `--as-of` names: the last second of a day, the commit's time, or a time."""
+    if text is None:
+        return None
+    try:
+        if text == "commit":
+            time = datetime.fromtimestamp(pinned.commit_time, UTC)
+        elif re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            time = datetime.fromisoformat(f"{text}T23:59:59+00:00")
+        else:
+            time = datetime.fromisoformat(text)
+            time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except ValueError as error:
+        raise UsageError(f"--as-of takes a day as 2021-06-30, a time, or `commit`, not {text!r}: {error}.") from error
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _hide(values: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -239,6 +287,12 @@ def _download(name: str, uri: str, storage: Path | None, home: Home) -> Path:
     import urllib.request
 
     parts = urllib.parse.urlsplit(uri)
+    public = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if home.offline:
+        raise OrchError(
+            f"parameter {name}: {public} would have to be downloaded, and --offline asks no network: "
+            f"give a file with -P {name}=FILE."
+        )
     if parts.scheme not in ("http", "https"):
         raise OrchError(
             f"parameter {name}: orch downloads http and https, not {parts.scheme}: "
@@ -256,7 +310,6 @@ def _download(name: str, uri: str, storage: Path | None, home: Home) -> Path:
         Path(part.name).replace(target)
     except (OSError, urllib.error.URLError, ValueError) as error:
         reason = error.reason if type(error) is urllib.error.URLError else error
-        public = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         raise OrchError(f"parameter {name}: {public} can't be downloaded: {reason}.") from error
     return target
 

@@ -86,7 +86,7 @@ def write_lock(home: Home, packages: Iterable[LockedPackage]) -> str:
     lock_id = lock_id_of(packages)
     folder = home.locks / lock_id
     folder.mkdir(parents=True, exist_ok=True)
-    table = {"version": LOCK_VERSION, "packages": [asdict(package) for package in packages]}
+    table = {"version": LOCK_VERSION, "platform": "linux-64", "packages": [asdict(package) for package in packages]}
     (folder / "packages.json").write_text(json.dumps(table))
     return lock_id
 

@@ -1,5 +1,6 @@
 """The commands and their options. (Annotations are no strings here: typer would evaluate each one at every start.)"""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,12 @@ app = typer.Typer(
 )
 ledger_commands = typer.Typer(help="The SQLite index over all runs.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(ledger_commands, name="ledger")
+# Typer looks at the options of every command it knows, at every start: those of `env` are many, and rarely wanted.
+if sys.argv[1:2] == ["env"]:
+    from orchestrator.cli.env_app import app as env_commands
+else:
+    env_commands = typer.Typer(help="Environments: look into, use, export.")
+app.add_typer(env_commands, name="env")
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run: the beginning of its id, its name, or `latest`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -84,6 +91,20 @@ def run(
         bool, typer.Option("--cached", help="Answer with the finished run of the same spec, if there is one.")
     ] = False,
     relock: Annotated[bool, typer.Option("--relock", help="Solve the environment again.")] = False,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option("--platform", metavar="NAME", help="Lock for this one too, for a replay there; repeatable."),
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of", metavar="DAY", help="Only packages that existed then: 2021-06-30, or `commit` for its date."
+        ),
+    ] = None,
+    cuda: Annotated[
+        str | None, typer.Option("--cuda", metavar="VERSION", help="Solve for a machine with this CUDA.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Touch no network.")] = False,
     store_inputs: Annotated[bool, typer.Option("--store-inputs", help="Keep the bytes of the inputs too.")] = False,
     keep_work: Annotated[bool, typer.Option("--keep-work", help="Keep the work directory.")] = False,
     stdin: Annotated[
@@ -131,6 +152,10 @@ def run(
                 output=output,
                 cached=cached,
                 relock=relock,
+                platforms=tuple(platform or ()),
+                as_of=as_of,
+                cuda=cuda,
+                offline=offline,
                 store_inputs=store_inputs,
                 keep_work=keep_work,
                 stdin=stdin,

@@ -39,6 +39,10 @@ class Asked:
     output: Path | None
     cached: bool
     relock: bool
+    platforms: tuple[str, ...]
+    as_of: str | None
+    cuda: str | None
+    offline: bool
     store_inputs: bool
     keep_work: bool
     stdin: Path | None
@@ -78,7 +82,7 @@ def refuse_foreign(
 
 def run(asked: Asked) -> int:
     """Start the run, show it, bring its outputs. Returns the exit code."""
-    home = open_home()
+    home = open_home(offline=asked.offline)
     _check_output(asked.output)
     request, about = _request(asked), _circumstances(asked, home)
     directory = create_run_directory(home, new_run_id())
@@ -134,6 +138,9 @@ def _request(asked: Asked) -> RunRequest:
         inputs=asked.inputs,
         variables=user_variables(asked.variables, os.environ),
         relock=asked.relock,
+        platforms=asked.platforms,
+        as_of=asked.as_of,
+        cuda=asked.cuda,
         stdin=asked.stdin and asked.stdin.absolute(),
         storage=asked.storage,
     )

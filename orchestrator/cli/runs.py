@@ -230,7 +230,10 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
     yield "commit", source["commit"] + named
     yield "command", f"{spec['entry_point']}: {text.visible(spec['command'], 300)}"
     count = text.plural(packages or 0, "package")
-    yield "environment", f"{ref['lock_id'][:16]}, {ref['platform']}, {count}"
+    day = f", as of {ref['as_of'][:10]}" if ref.get("as_of") else ""
+    yield "environment", f"{ref['lock_id'][:16]}, {ref['platform']}, {count}{day}"
+    for platform, lock_id in ref.get("others", {}).items():
+        yield "", f"{lock_id[:16]}, {platform}, for a replay there"
     yield "lock", str(environment.lock_path(home, ref["lock_id"]))
     yield "experiment", run["experiment"]
     yield "host", f"{run['host'].get('hostname', '?')}, {run['host'].get('cpu', '?')}"

@@ -1,6 +1,7 @@
 """Environments: what a project asks for, locked (`lock`), installed (`prefix`) and activated (`activate`)."""
 
 from orchestrator.environment.activate import activated
+from orchestrator.environment.host import PLATFORMS
 from orchestrator.environment.lock import (
     Environment,
     EnvironmentRequest,
@@ -13,6 +14,7 @@ from orchestrator.environment.prefix import Prefix, drift, remove_tree, use_pref
 from orchestrator.environment.request import Tree, environment_request
 
 __all__ = [
+    "PLATFORMS",
     "Environment",
     "EnvironmentRequest",
     "LockedPackage",

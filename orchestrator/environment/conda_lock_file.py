@@ -60,6 +60,11 @@ def _metadata(table: Mapping[str, Any]) -> Mapping[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
+def platforms_of(table: Mapping[str, Any]) -> list[str]:
+    """The platforms that the lock has packages for, sorted."""
+    return sorted({str(row["platform"]) for row in table["package"] if isinstance(row, dict) and "platform" in row})
+
+
 def packages_of(path: str, table: Mapping[str, Any], platform: str) -> tuple[list[LockedPackage], tuple[str, ...]]:
     """The packages of the category `main` for a platform, and the other categories that were left out.
 
@@ -74,10 +79,7 @@ def packages_of(path: str, table: Mapping[str, Any], platform: str) -> tuple[lis
         if isinstance(row, dict) and row.get("platform") == platform
     ]
     if not rows:
-        there = sorted(
-            {str(row["platform"]) for row in table["package"] if isinstance(row, dict) and "platform" in row}
-        )
-        raise OrchError(f"{path} has no packages for {platform}; it has {', '.join(there) or 'none'}.")
+        raise OrchError(f"{path} has no packages for {platform}; it has {', '.join(platforms_of(table)) or 'none'}.")
     packages: dict[tuple[str, str], LockedPackage] = {}
     others: set[str] = set()
     for number, row in rows:
@@ -224,16 +226,29 @@ def write_lock(
     content_hash: str,
 ) -> None:
     """Write a `conda-lock.yml` with conda-lock's own models, so that its tools take it. Not atomic."""
+    hashes = {platform: content_hash}
+    write_locks(path, {platform: packages}, channels=channels, sources=sources, content_hashes=hashes)
+
+
+def write_locks(
+    path: Path,
+    packages: Mapping[str, Sequence[LockedPackage]],
+    *,
+    channels: Sequence[str],
+    sources: Sequence[str],
+    content_hashes: Mapping[str, str],
+) -> None:
+    """As `write_lock`, for the packages and the content hash of each platform."""
     from conda_lock.lockfile import write_conda_lock_file
     from conda_lock.lockfile.v2prelim.models import Lockfile, LockMeta
     from conda_lock.models.channel import Channel
 
     lock = Lockfile(
-        package=[_dependency(package, platform) for package in packages],
+        package=[_dependency(package, platform) for platform, some in packages.items() for package in some],
         metadata=LockMeta(
-            content_hash={platform: content_hash},
+            content_hash=dict(content_hashes),
             channels=[Channel(url=channel, used_env_vars=()) for channel in channels],
-            platforms=[platform],
+            platforms=list(packages),
             sources=list(sources),
         ),
     )

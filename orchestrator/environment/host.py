@@ -30,6 +30,10 @@ _SUBDIRS = {
 }
 
 
+PLATFORMS = tuple(_SUBDIRS.values())
+"""The platforms that conda knows."""
+
+
 def current_subdir() -> str:
     """conda's name of the running platform, as `linux-64`. Raises OrchError for one that conda does not know."""
     machine = os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "")

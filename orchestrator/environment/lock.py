@@ -37,6 +37,9 @@ class EnvironmentRequest:
     commit: the environment file, requirement files it names, a `conda-lock.yml` beside it, the project files of `.`
     and `-e .`. `tree` names the commit's tree, from which `.` is built. `projects` are the directories of `.` lines,
     `editable` those of `-e .` lines, `paths` what the latter put on the import path.
+
+    What the user adds: with `as_of` (RFC 3339, UTC) only packages that existed then are let in, and a lock of the
+    project's own is passed over; `cuda` is the version to solve for in place of this machine's.
     """
 
     kind: Kind
@@ -47,6 +50,8 @@ class EnvironmentRequest:
     projects: tuple[str, ...] = ()
     editable: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    as_of: str | None = None
+    cuda: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,8 @@ class Environment:
     """A locked environment. `lock_id` is 64 hex digits; `packages` counts them.
 
     `variables` are those of the environment file; `paths` are directories of the checkout for the import path;
-    `notes` are sentences for people; `solved` tells that this call made the lock.
+    `notes` are sentences for people; `solved` tells that this call made the lock. `others` are the lock ids for other
+    platforms that came with it (a project's own lock may have several), by platform.
     """
 
     lock_id: str
@@ -64,6 +70,7 @@ class Environment:
     paths: tuple[str, ...]
     notes: tuple[str, ...]
     solved: bool
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,31 +102,59 @@ class LockedPackage:
     site_packages: str | None = None
     source_sha256: str | None = None
     noarch: Literal["python", "generic"] | None = None
+    constrains: tuple[str, ...] = ()
+    license: str | None = None
+    timestamp: int | None = None
+    """When it was built (conda) or uploaded (pip), in milliseconds since the epoch, where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock as `read_lock` finds it: its packages, and what the last solve that came to them was asked.
+
+    `channels` are as the environment file names them, without credentials; `virtual_packages` (`name=version=build`)
+    and `as_of` (RFC 3339) are what was solved for; `conda` and `pip` are the specs as asked. All are () or None where
+    nobody knows, as for a lock that a project brings without the files it was made from. `solved` tells whether a
+    solve on this machine made it; else a project brought it.
+    """
+
+    lock_id: str
+    platform: str
+    packages: tuple[LockedPackage, ...]
+    solved: bool = False
+    channels: tuple[str, ...] = ()
+    virtual_packages: tuple[str, ...] = ()
+    as_of: str | None = None
+    conda: tuple[str, ...] = ()
+    pip: tuple[str, ...] = ()
 
 
 def resolve_environment(
     request: EnvironmentRequest,
     *,
     home: Home,
+    platform: str | None = None,
     relock: bool = False,
     report: Report = silent,
     build_source: Callable[[], Path] | None = None,
 ) -> Environment:
     """The locked environment for a request, solved only when no lock was made from the same before.
 
-    With `relock` it is solved again. `build_source` gives a directory with the checkout, which may be written to; it
-    is called only when a project of the checkout (`.`, `-e .`) must be built or asked for its dependencies. Many
-    processes that ask for the same solve once. Raises OrchError when the environment can't be had.
+    `platform` is the running one unless it is given; another one is solved with the virtual packages that conda-lock
+    supposes there. With `relock` it is solved again. `build_source` gives a directory with the checkout, which may be
+    written to; it is called only when a project of the checkout (`.`, `-e .`) must be built or asked for its
+    dependencies. Many processes that ask for the same solve once. Raises OrchError when the environment can't be had.
     """
+    platform = platform or current_subdir()
     try:
-        key = _key(request, home)
+        key = _key(request, platform, home)
         index = home.locks / "by-source" / f"{key}.json"
         if not relock and (found := _found(index, home)) is not None:
             return found
         with _only_one(index, report):
             if not relock and (found := _found(index, home)) is not None:
                 return found
-            return _locked(request, index, home=home, report=report, build_source=build_source)
+            return _locked(request, platform, index, home=home, report=report, build_source=build_source)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise OrchError(f"the environment can't be locked in {home.root}: {error.strerror or error}{where}.") from error
@@ -137,16 +172,29 @@ def kept_wheel(home: Home, sha256: str, file_name: str) -> Path:
 
 def locked_packages(home: Home, lock_id: str) -> tuple[LockedPackage, ...]:
     """The packages of a lock, sorted by manager and name. Raises OrchError when the lock is not there or damaged."""
+    return read_lock(home, lock_id).packages
+
+
+def read_lock(home: Home, lock_id: str) -> Lock:
+    """A lock with all that is known of it. Raises OrchError when it is not there or damaged."""
     path = home.locks / lock_id / "packages.json"
     try:
         table = json.loads(path.read_bytes())
         if table["version"] != LOCK_VERSION:
             raise OrchError(f"{path} has version {table['version']}; this orch knows version {LOCK_VERSION}.")
-        return tuple(LockedPackage(**{**row, "depends": tuple(row["depends"])}) for row in table["packages"])
+        asked = {key: tuple(table.get(key, ())) for key in ("channels", "virtual_packages", "conda", "pip")}
+        packages = tuple(_package(row) for row in table["packages"])
+        solved, as_of = table.get("solved", False), table.get("as_of")
+        return Lock(lock_id, table["platform"], packages, solved=solved, as_of=as_of, **asked)
     except FileNotFoundError:
         raise OrchError(f"the environment {lock_id} has no lock in {home.locks}.") from None
     except (ValueError, KeyError, TypeError) as error:
         raise OrchError(f"{path} is damaged: {error}.") from error
+
+
+def _package(row: Mapping[str, Any]) -> LockedPackage:
+    lists = {key: tuple(row.get(key, ())) for key in ("depends", "constrains")}
+    return LockedPackage(**{**row, **lists})
 
 
 def lock_id_of(packages: tuple[LockedPackage, ...]) -> str:
@@ -154,7 +202,7 @@ def lock_id_of(packages: tuple[LockedPackage, ...]) -> str:
     return sha256_of(sorted([p.manager, p.file_name, p.sha256] for p in packages))
 
 
-def _key(request: EnvironmentRequest, home: Home) -> str:
+def _key(request: EnvironmentRequest, platform: str, home: Home) -> str:
     settings = read_settings(home)
     return sha256_of(
         {
@@ -165,12 +213,18 @@ def _key(request: EnvironmentRequest, home: Home) -> str:
             # Only a project that is built depends on more of the commit than the files above.
             "tree": [request.tree, request.subdir] if request.projects else None,
             "paths": list(request.paths),
-            "platform": current_subdir(),
-            "virtual_packages": [_coarse(text) for text in virtual_packages(home)],
+            "platform": platform,
+            # Those of another platform follow from LOCK_VERSION.
+            "virtual_packages": [_coarse(text) for text in virtual_packages(home)] if _is_here(platform) else None,
             "channels": [list(settings.default_channels), list(settings.conda_defaults)],
-            "as_of": None,
+            "as_of": request.as_of,
+            "cuda": request.cuda,
         }
     )
+
+
+def _is_here(platform: str) -> bool:
+    return platform == current_subdir()
 
 
 def _coarse(virtual_package: str) -> str:
@@ -197,11 +251,13 @@ def _environment(value: Mapping[str, Any], *, solved: bool) -> Environment:
         paths=tuple(value["paths"]),
         notes=tuple(value["notes"]),
         solved=solved,
+        others=dict(value.get("others", {})),
     )
 
 
 def _locked(
     request: EnvironmentRequest,
+    platform: str,
     index: Path,
     *,
     home: Home,
@@ -217,13 +273,15 @@ def _locked(
         "kind": request.kind,
         "path": request.path,
         "files": {path: b64encode(data).decode() for path, data in request.files.items()},
-        "platform": current_subdir(),
-        "virtual_packages": list(virtual_packages(home)),
+        "platform": platform,
+        "virtual_packages": list(virtual_packages(home)) if _is_here(platform) else None,
+        "as_of": request.as_of,
+        "cuda": request.cuda,
         "checkout": None if checkout is None else str(checkout),
     }
     answer = run_job("lock", job, home=home, report=report)
     solved = answer.pop("solved")
-    value = {**answer, "platform": current_subdir(), "paths": list(request.paths)}
+    value = {**answer, "platform": platform, "paths": list(request.paths)}
     aside = index.with_suffix(".part")
     aside.write_text(json.dumps(value, indent=1), "utf-8")
     aside.rename(index)

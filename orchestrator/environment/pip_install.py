@@ -15,7 +15,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.environment.lock import LockedPackage, kept_wheel
-from orchestrator.environment.pypi import uv_environment
+from orchestrator.environment.offline import not_here
+from orchestrator.environment.pypi import is_offline, uv_environment
 from orchestrator.environment.redact import without_credentials
 from orchestrator.environment.requirements import VERSION, pinned_line
 from orchestrator.errors import OrchError
@@ -42,7 +43,7 @@ def install_wheels(
     requirements = aside.with_name(f"{aside.name}.txt")
     environ = uv_environment(home)
     try:
-        for from_index, options in _attempts(environ):
+        for from_index, options in _attempts(environ, offline=home.offline):
             lines = [_requirement(package, home, from_index=from_index) for package in wheels]
             requirements.write_text("\n".join(lines) + "\n", "utf-8")
             done = _uv(requirements, aside, home, environ, hold_fd, options)
@@ -51,7 +52,7 @@ def install_wheels(
             if f"os error {errno.ENOSPC}" in done.stderr:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(aside))
         else:
-            raise _failure(done.stderr, wheels)
+            raise _failure(done.stderr, wheels, home)
     finally:
         requirements.unlink(missing_ok=True)
     for metadata in (aside / site_packages).glob("*.dist-info"):
@@ -59,7 +60,7 @@ def install_wheels(
             _settle(metadata, aside, final)
 
 
-def _attempts(environ: Mapping[str, str]) -> list[tuple[bool, tuple[str, ...]]]:
+def _attempts(environ: Mapping[str, str], *, offline: bool) -> list[tuple[bool, tuple[str, ...]]]:
     """Whether to ask the index rather than the wheels' URLs, and options of uv: in the order to try them.
 
     What is in the cache needs no network, not even a question whether it is still fresh. Then comes the index that
@@ -67,7 +68,8 @@ def _attempts(environ: Mapping[str, str]) -> list[tuple[bool, tuple[str, ...]]]:
     """
     has_index = any(environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL"))
     places = [True, False] if has_index else [False]
-    return [(place, options) for options in (("--offline",), ()) for place in places]
+    ways: list[tuple[str, ...]] = [("--offline",)] if offline else [("--offline",), ()]
+    return [(place, options) for options in ways for place in places]
 
 
 def _requirement(package: LockedPackage, home: Home, *, from_index: bool) -> str:
@@ -111,7 +113,7 @@ def _uv(
     )
 
 
-def _failure(said: str, wheels: Sequence[LockedPackage]) -> OrchError:
+def _failure(said: str, wheels: Sequence[LockedPackage], home: Home) -> OrchError:
     said = without_credentials(said)
     package = next((p for p in wheels if f"`{p.name} @" in said or without_credentials(p.url) in said), None)
     of = f"{package.name} {package.version}" if package else "the pip packages"
@@ -121,6 +123,9 @@ def _failure(said: str, wheels: Sequence[LockedPackage]) -> OrchError:
         return OrchError(
             f"the wheel of {of}{url} is not the one of the lock: its sha256 is {hashes[2]}, the lock has {hashes[1]}."
         )
+    if home.offline and is_offline(said):
+        names = [package.file_name] if package else [f"one of {', '.join(p.file_name for p in wheels)}"]
+        return OrchError(not_here(names, f"as [pypi] index in {home.config}"))
     causes = [line.strip() for line in said.splitlines() if line.strip().startswith(_TROUBLE)]
     last = re.sub(r"^(error:|cause:|[×├─▶╰]+|Caused by:)\s*", "", causes[-1]) if causes else said.strip()
     return OrchError(f"{of}{url} can't be installed: {last.rstrip('.')}.")

@@ -18,6 +18,7 @@ from orchestrator.environment.lock import LockedPackage
 from orchestrator.environment.pypi import run_uv, uv_message
 from orchestrator.environment.redact import without_credentials
 from orchestrator.environment.requirements import Line, logical_lines, parse_line, pinned_line, split_extras, within
+from orchestrator.environment.wheel_tags import platform_tags, uv_platform
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
 from orchestrator.report import Report
@@ -111,6 +112,8 @@ def lock_pip(
     *,
     path: str,
     conda: Sequence[LockedPackage],
+    elsewhere: str | None,
+    as_of: str | None,
     scratch: Path,
     home: Home,
     report: Report,
@@ -118,8 +121,9 @@ def lock_pip(
 ) -> list[LockedPackage]:
     """The pip packages that `requirements` need beside the `conda` packages, each with its sha256.
 
-    `python_of_environment` installs the conda part aside and gives its Python; it is called only when something must
-    be built. Raises OrchError with uv's explanation.
+    `elsewhere` is the platform when it is not this one: then wheels alone are taken, for nothing can be built there.
+    What was uploaded after `as_of` (RFC 3339) does not exist. `python_of_environment` installs the conda part aside
+    and gives its Python; it is called only when something must be built. Raises OrchError with uv's explanation.
     """
     if not requirements.entries:
         return []
@@ -136,8 +140,10 @@ def lock_pip(
     report("environment", f"locking the pip packages of {path}")
     release = ".".join(re.findall(r"\d+", python)[:3])
     host = ["--python", sys.executable, "--python-version", release]
+    host += ["--python-platform", uv_platform(elsewhere)] if elsewhere else []
+    arguments += ["--exclude-newer", as_of] if as_of else []
     done = run_uv(home, [*arguments, *host, "--no-build", "requirements.in"], cwd=scratch)
-    if done.returncode and _wants_build(done.stderr):
+    if done.returncode and _wants_build(done.stderr) and not elsewhere:
         done = run_uv(
             home,
             [*arguments, "--python", str(python_of_environment()), "requirements.in"],
@@ -152,7 +158,10 @@ def lock_pip(
         name = package["name"]
         if name in provided or package.get("directory", {}).get("editable"):
             continue
-        locked.append(_locked(package, python, home=home, report=report, python_path=python_of_environment))
+        if elsewhere:
+            locked.append(_locked_elsewhere(package, python, elsewhere, path, home))
+        else:
+            locked.append(_locked(package, python, home=home, report=report, python_path=python_of_environment))
     return sorted(locked, key=lambda package: package.name)
 
 
@@ -259,6 +268,17 @@ def _locked(
     return _kept(name, wheel_built, url, source_sha256=digest)
 
 
+def _locked_elsewhere(package: Mapping[str, Any], python: str, platform: str, path: str, home: Home) -> LockedPackage:
+    name = package["name"]
+    wheel = _best_wheel(package.get("wheels", ()), python, platform_tags(platform))
+    if wheel is None:
+        raise OrchError(
+            f"{path} asks for {name}, which has no wheel for {platform}: it would have to be built there, so the "
+            f"environment can't be locked for {platform} on this machine."
+        )
+    return _from_wheel(name, package.get("version"), wheel, home)
+
+
 def _from_wheel(name: str, version: str | None, wheel: Mapping[str, Any], home: Home) -> LockedPackage:
     url = wheel.get("url") or Path(wheel["path"]).as_uri()
     if urlsplit(url).scheme == "file":
@@ -295,13 +315,19 @@ def _kept(name: str, wheel: Wheel, url: str | None, source_sha256: str | None = 
     )
 
 
-def _best_wheel(wheels: Sequence[Mapping[str, Any]], python: str) -> Mapping[str, Any] | None:
+def _best_wheel(
+    wheels: Sequence[Mapping[str, Any]], python: str, platforms: Sequence[str] | None = None
+) -> Mapping[str, Any] | None:
+    """The wheel that fits best: on this machine, or where wheels have the tags `platforms`."""
     from packaging import tags
     from packaging.utils import parse_wheel_filename
 
     major, minor = (int(part) for part in python.split(".")[:2])
     interpreter = f"cp{major}{minor}"
-    wanted = [*tags.cpython_tags((major, minor)), *tags.compatible_tags((major, minor), interpreter)]
+    wanted = [
+        *tags.cpython_tags((major, minor), platforms=platforms),
+        *tags.compatible_tags((major, minor), interpreter, platforms),
+    ]
     order = {tag: index for index, tag in enumerate(wanted)}
     ranked = [
         # Of the same wheel in a folder and on the network, the one whose address holds elsewhere.

@@ -105,6 +105,7 @@ def _sound(lock_id: str, home: Home, look: Callable[[Path], tuple[str, ...]]) ->
         use_fd = _flock(_use_lock(home, path), fcntl.LOCK_SH | fcntl.LOCK_NB)
         if use_fd is not None and _identity(path) == seen:
             os.set_inheritable(use_fd, True)
+            os.utime(use_fd)  # when the environment was last used
             return Prefix(path, lock_id, use_fd, said.packages, installed=False, mended=None, notes=said.notes), ()
         if use_fd is not None:
             os.close(use_fd)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.environment.config import Settings, read_settings
+from orchestrator.environment.offline import closed_network
 from orchestrator.environment.passed_on import for_builds
 from orchestrator.environment.redact import without_credentials
 from orchestrator.paths import Home
@@ -30,6 +31,11 @@ _UV_PLACES = (
     "UV_REQUEST_",
     "UV_CONCURRENT_",
     "UV_CREDENTIALS_",
+)
+
+_NO_NETWORK = (
+    "--offline asks no network: run it once without, or name a folder that has the packages as [pypi] index in "
+    "config.toml."
 )
 
 
@@ -58,7 +64,7 @@ def uv_environment(home: Home, environ: Mapping[str, str] = os.environ) -> dict[
     """The variables for uv: those of the caller's that it needs, and the index.
 
     The index is that of `[pypi] index` in the configuration, else what `UV_*` variables say, else what pip's
-    variables and configuration files say, else uv's own.
+    variables and configuration files say, else uv's own. Offline, uv uses its cache and indexes that are folders.
     """
     kept = for_builds(environ) | {name: value for name, value in environ.items() if name.startswith(_UV_PLACES)}
     kept |= {"PYTHONNOUSERSITE": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "UV_LINK_MODE": "copy"}
@@ -67,7 +73,8 @@ def uv_environment(home: Home, environ: Mapping[str, str] = os.environ) -> dict[
     if not _has_credentials(environ):
         # uv makes a lock file there, even to find that there are none.
         kept["UV_CREDENTIALS_DIR"] = str(home.cache / "uv-data")
-    return kept | _places(read_settings(home), environ)
+    kept |= _places(read_settings(home), environ)
+    return kept | {"UV_OFFLINE": "1"} | closed_network() if home.offline else kept
 
 
 def _has_credentials(environ: Mapping[str, str]) -> bool:
@@ -79,7 +86,13 @@ def _has_credentials(environ: Mapping[str, str]) -> bool:
 def uv_message(stderr: str) -> str:
     """What uv says of a failure, without credentials."""
     lines = [line for line in without_credentials(stderr).strip().splitlines() if not line.startswith("warning:")]
-    return "\n".join(lines).removeprefix("error: ")
+    said = "\n".join(lines).removeprefix("error: ")
+    return f"{said}\n{_NO_NETWORK}" if is_offline(said) else said
+
+
+def is_offline(said: str) -> bool:
+    """Whether uv failed for lack of what it was told not to ask for."""
+    return "network was disabled" in said or "Network connectivity is disabled" in said
 
 
 def _places(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ async def explained(
     *,
     path: str,
     platform: str,
+    as_of: str | None,
     connection: engine.Connection,
 ) -> OrchError:
     """The solver's explanation, or a shorter one where the cause is plain: a name that no channel has, or an export."""
@@ -37,7 +38,8 @@ async def explained(
     for match in exact:
         if match["build"] and not await engine.has_package(connection, match[0], channels, subdir=platform):
             return _foreign(where, platform, f"{match['name']} {match['version']} in the build {match['build']}")
-    return OrchError(f"the environment {where} can't be solved for {platform}.\n{error}")
+    day = f" as of {as_of[:10]}" if as_of else ""
+    return OrchError(f"the environment {where} can't be solved for {platform}{day}.\n{error}")
 
 
 def _unknown(name: str, names: set[str], where: str, platform: str, channels: Sequence[str]) -> OrchError:

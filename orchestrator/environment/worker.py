@@ -28,6 +28,7 @@ from orchestrator.paths import Home
 from orchestrator.report import Report, silent
 
 JOBS = {
+    "export": "orchestrator.environment.export.locks",
     "host": "orchestrator.environment.host",
     "lock": "orchestrator.environment.locking",
     "install": "orchestrator.environment.install",
@@ -43,8 +44,9 @@ def run_job(kind: str, job: Mapping[str, Any], *, home: Home, report: Report = s
     """
     with _job_folder(home.cache / "jobs") as folder:
         question, answer, errors = (folder / part for part in ("job.json", "result.json", "stderr"))
-        places = {key: str(value) for key, value in asdict(home).items()}
-        question.write_text(json.dumps({"kind": kind, "home": places, "job": dict(job)}), "utf-8")
+        places = {key: str(value) for key, value in asdict(home).items() if key != "offline"}
+        asked = {"kind": kind, "home": places, "offline": home.offline, "job": dict(job)}
+        question.write_text(json.dumps(asked), "utf-8")
         with errors.open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "orchestrator.environment.worker", str(question), str(answer)],
@@ -182,7 +184,7 @@ def main(question: str, answer: str) -> NoReturn:
 def _work(question: Mapping[str, Any], report: Report) -> dict[str, Any]:
     from importlib import import_module
 
-    home = Home(**{key: Path(value) for key, value in question["home"].items()})
+    home = Home(**{key: Path(value) for key, value in question["home"].items()}, offline=question["offline"])
     module = import_module(JOBS[question["kind"]])
     result: dict[str, Any] = module.work(question["job"], home=home, report=report)
     return result

@@ -200,3 +200,12 @@ CREATE TABLE notes (
 """
 
 MIGRATIONS(name="0001_first")(_first)
+
+
+def _environments_of_runs(database: Database) -> None:
+    # When packages had to exist, and the lock ids for other platforms (JSON); NULL for most runs.
+    database.execute("ALTER TABLE runs ADD COLUMN as_of TEXT")
+    database.execute("ALTER TABLE runs ADD COLUMN other_locks TEXT")
+
+
+MIGRATIONS(name="0002_environments_of_runs")(_environments_of_runs)

@@ -25,7 +25,7 @@ def checkout(source: Source, into: Path, *, home: Home, report: Report = silent)
     when `into` is in use, the commit can't be had, or a file of the project is an LFS pointer without its bytes.
     """
     try:
-        return _checkout(source, into.absolute(), World(home, report, offline=False))
+        return _checkout(source, into.absolute(), World(home, report))
     except OSError as error:
         raise OrchError(f"{error.filename or into} can't be written: {error.strerror}.") from error
 

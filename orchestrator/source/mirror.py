@@ -30,11 +30,15 @@ _RAW_BYTES = "* -text !eol !crlf !ident !filter !working-tree-encoding\n"
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What resolving may use: the home, the listener, and whether the network is out of bounds."""
+    """What resolving may use: the home, and the listener."""
 
     home: Home
     report: Report
-    offline: bool
+
+    @property
+    def offline(self) -> bool:
+        """Whether the network is out of bounds."""
+        return self.home.offline
 
 
 @dataclass(frozen=True, slots=True)

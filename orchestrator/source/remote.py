@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from orchestrator.errors import OrchError
 from orchestrator.source.gitprogram import GitFailed, network_env, run_git
-from orchestrator.source.location import Remote
+from orchestrator.source.location import Remote, path_of
 from orchestrator.source.mirror import World, find_commit, has_commit, locked, make_mirror, mirror_path
 
 _ANSWER_SECONDS = 60.0
@@ -40,7 +40,7 @@ def resolve_name(remote: Remote, revision: str | None, world: World) -> Named:
         commit = None if _mirrored(mirror, refs) else find_commit(mirror, revision)
         if commit:
             return Named(commit)
-    if world.offline:
+    if _out_of_bounds(remote, world):
         return _from_mirror(remote, mirror, revision, None)
     try:
         found = _ask(remote, refs, world)
@@ -67,8 +67,8 @@ def ensure_commit(remote: Remote, commit: str, world: World) -> None:
     mirror = make_mirror(world.home, remote.url, "sha1" if len(commit) == 40 else "sha256")
     if has_commit(mirror, commit):
         return
-    if world.offline:
-        raise OrchError(f"commit {commit} of {remote.url} is not in the mirror, and the network is not to be used.")
+    if _out_of_bounds(remote, world):
+        raise _not_here(f"commit {commit}", remote)
     with locked(world.home, mirror):
         if has_commit(mirror, commit):
             return
@@ -110,16 +110,22 @@ def fetch(remote: Remote, mirror: Path, refspecs: Sequence[str], world: World) -
 
 def fetch_blobs(remote: Remote, mirror: Path, ids: Sequence[bytes], world: World) -> None:
     """Fetch the blobs that a blobless mirror lacks, all in one request."""
-    if world.offline:
-        raise OrchError(f"{len(ids)} files of {remote.url} are not in the mirror, and the network is not to be used.")
+    if _out_of_bounds(remote, world):
+        raise _not_here(f"{len(ids)} file{'s' if len(ids) != 1 else ''}", remote)
     world.report("source", f"fetching {len(ids)} files of {remote.url}")
-    config = (*_credentials(remote), ("fetch.negotiationAlgorithm", "noop"))
-    env = network_env(mirror, http=remote.plain_http, config=config)
+    env = _env(mirror, remote, world, ("fetch.negotiationAlgorithm", "noop"))
     options = ("--no-tags", "--no-write-fetch-head", "--filter=blob:none", "--stdin")
     try:
         run_git("fetch", "-q", *options, "--", "origin", env=env, data=b"".join(i + b"\n" for i in ids))
     except GitFailed as error:
         raise OrchError(f"files of {remote.url} can't be fetched: {redacted(error.line, remote)}.") from error
+
+
+def _not_here(what: str, remote: Remote) -> OrchError:
+    return OrchError(
+        f"{what} of {remote.url} can't be had: the mirror here does not have it, and --offline asks no network: run it "
+        "once without, or name a folder that has the repository."
+    )
 
 
 def unknown_revision(revision: str, where: str, names: Sequence[str]) -> OrchError:
@@ -148,6 +154,16 @@ def _credentials(remote: Remote) -> tuple[tuple[str, str], ...]:
     return ((f"url.{remote.secret_url}.insteadOf", remote.url),) if remote.secret_url else ()
 
 
+def _env(git_dir: Path | None, remote: Remote, world: World, *config: tuple[str, str]) -> dict[str, str]:
+    env = network_env(git_dir, http=remote.plain_http, config=(*_credentials(remote), *config))
+    # Also for what the user's configuration puts in the place of a URL, and what a partial clone would fetch.
+    return env | {"GIT_ALLOW_PROTOCOL": "file"} if world.offline else env
+
+
+def _out_of_bounds(remote: Remote, world: World) -> bool:
+    return world.offline and path_of(remote.url) is None
+
+
 def _fetch(remote: Remote, mirror: Path, refspecs: Sequence[str], world: World) -> None:
     import git
     from git.util import finalize_process
@@ -157,7 +173,7 @@ def _fetch(remote: Remote, mirror: Path, refspecs: Sequence[str], world: World) 
             _, cur_count, max_count, *_ = (*counts, None)
             world.report("source", f"fetching {remote.url}", done=int(cur_count), total=int(max_count or 0) or None)
 
-    env = network_env(mirror, http=remote.plain_http, config=_credentials(remote))
+    env = _env(mirror, remote, world)
     options = (
         "--progress",
         "--no-tags",
@@ -183,7 +199,7 @@ def _fetch(remote: Remote, mirror: Path, refspecs: Sequence[str], world: World) 
 def _ask(remote: Remote, refs: Sequence[str], world: World) -> dict[str, str]:
     """The commits of those refs that the remote has, tags peeled. Raises GitFailed."""
     sources = world.home.sources
-    env = network_env(None, http=remote.plain_http, config=_credentials(remote))
+    env = _env(None, remote, world)
     env["GIT_CEILING_DIRECTORIES"] = str(sources.parent)
     patterns = [pattern for ref in refs for pattern in (ref, ref + "^{}")]
     out = run_git("ls-remote", "--", remote.url, *patterns, env=env, cwd=sources, timeout=_ANSWER_SECONDS)
@@ -198,7 +214,7 @@ def _ask(remote: Remote, refs: Sequence[str], world: World) -> dict[str, str]:
 
 
 def _all_names(remote: Remote, world: World) -> list[str]:
-    env = network_env(None, http=remote.plain_http, config=_credentials(remote))
+    env = _env(None, remote, world)
     env["GIT_CEILING_DIRECTORIES"] = str(world.home.sources.parent)
     options = ("--heads", "--tags", "--refs")
     try:
@@ -248,7 +264,7 @@ def _from_mirror(remote: Remote, mirror: Path, revision: str | None, reason: str
     if commit is not None:
         return Named(commit, (f"{unreached}: the mirror has {name}.",) if unreached else ())
     if reason is None:
-        raise OrchError(f"{name} of {remote.url} is not in the mirror, and the network is not to be used.")
+        raise _not_here(name, remote)
     raise OrchError(f"{remote.url} can't be read: {reason}.")
 
 

@@ -70,19 +70,17 @@ class Resolved:
     large_files: tuple[LargeFile, ...] = ()
 
 
-def resolve_source(
-    text: str, revision: str | None, *, home: Home, report: Report = silent, offline: bool = False
-) -> Resolved:
+def resolve_source(text: str, revision: str | None, *, home: Home, report: Report = silent) -> Resolved:
     """The commit that `text` (a URL, folder or zip, with an optional `#subdirectory`) and `revision` name.
 
     Afterwards the commit is complete in its mirror, submodules too: `open_tree` and `checkout` need no network. A full
-    commit id that the mirror has, and a clean local folder, need none now. With `offline` nothing is asked: the mirror
-    serves what it has. Raises UsageError for text that names no repository or revision, OrchError when what it names is
-    not there or can't be reached.
+    commit id that the mirror has, and a clean local folder, need none now. When the home is offline nothing is asked:
+    the mirror serves what it has. Raises UsageError for text that names no repository or revision, OrchError when what
+    it names is not there or can't be reached.
     """
     location = parse_location(text)
     revision = check_revision(revision) if revision is not None else None
-    world = World(home, report, offline)
+    world = World(home, report)
     try:
         if isinstance(location, Folder):
             resolved = _resolve_folder(location, revision, world)
@@ -298,7 +296,10 @@ def _resolve_archive(archive: Archive, revision: str | None, world: World) -> Re
         if not is_full_id(revision):
             raise UsageError(f"{archive.url} is an archive, which has no revision {revision!r}.")
     if archive.path is None and world.offline:
-        raise OrchError(f"{archive.url} would have to be fetched, and the network is not to be used.")
+        raise OrchError(
+            f"{archive.url} would have to be fetched, and --offline asks no network: run it once without, and then "
+            "name the commit that was recorded with --version; or give the archive as a file."
+        )
     import tempfile
 
     folder = Path(tempfile.mkdtemp(prefix=".zip-", dir=world.home.sources))

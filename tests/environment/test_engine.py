@@ -105,7 +105,7 @@ def test_packages_of_a_folder_are_recorded_by_its_own_url(
     [
         ("altered", "does not match its hash: the lock or channel says sha256 "),
         ("truncated", "came damaged or cut off"),
-        ("missing", "is not there (404)"),
+        ("missing", "is not there (404): its channel has it no more. Solve the environment again with --relock, or"),
         ("unavailable", "can't be had now: its server fails"),
     ],
 )

@@ -28,6 +28,8 @@ JOB = {
     "platform": "linux-64",
     "virtual_packages": [],
     "checkout": None,
+    "as_of": None,
+    "cuda": None,
 }
 SCRIPT = f"""
 from orchestrator.environment.worker import run_job

@@ -20,7 +20,7 @@ from orchestrator.errors import OrchError
 from orchestrator.ledger import connection as opening
 from orchestrator.paths import Home, open_home
 
-SCHEMA_1 = Path(__file__).with_name("schema-1.sql")
+SCHEMAS = Path(__file__).parent
 
 
 @pytest.fixture
@@ -97,11 +97,27 @@ def test_a_migration_that_was_killed_is_done_again(home: Home) -> None:
     fill(home)
 
 
-def test_the_schema_of_version_1_stays_as_it_was_released(home: Home) -> None:
+def made_schema(connection: sqlite3.Connection) -> str:
+    return "\n".join(sql for name, sql in schema(connection) if sql and "sqlite" not in name) + "\n"
+
+
+def test_the_schema_stays_as_it_was_released(home: Home) -> None:
     """A released migration is never edited: change the schema with a new one, and add its file here."""
     with closing(ledger.connect(home)) as connection:
-        made = "\n".join(sql for name, sql in schema(connection) if sql and "sqlite" not in name) + "\n"
-    assert made == SCHEMA_1.read_text("utf-8")
+        assert made_schema(connection) == (SCHEMAS / "schema-2.sql").read_text("utf-8")
+
+
+def test_a_ledger_of_version_1_is_brought_up_and_keeps_its_runs(home: Home) -> None:
+    rows = fill(home)
+    with closing(sqlite3.connect(home.ledger, isolation_level=None)) as older:
+        for column in ("as_of", "other_locks"):
+            older.execute(f"ALTER TABLE runs DROP COLUMN {column}")
+        older.execute("DELETE FROM _sqlite_migrations WHERE name = '0002_environments_of_runs'")
+        older.execute("PRAGMA user_version = 1")
+        assert made_schema(older) == (SCHEMAS / "schema-1.sql").read_text("utf-8")
+
+    with closing(ledger.connect(home)) as newer:
+        assert dump(newer) == rows
 
 
 def test_a_newer_ledger_is_refused_and_not_touched(home: Home) -> None:
@@ -115,7 +131,7 @@ def test_a_newer_ledger_is_refused_and_not_touched(home: Home) -> None:
         lambda: ledger.rebuild(home, report=report.silent),
     ]
     for action in actions:
-        with pytest.raises(OrchError, match="schema version 7, this orch knows 1"):
+        with pytest.raises(OrchError, match="schema version 7, this orch knows 2"):
             action()
     assert home.ledger.read_bytes() == before
 

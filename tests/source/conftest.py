@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,9 @@ def repository(tmp_path: Path) -> Path:
 @pytest.fixture
 def resolve(home: Home) -> Callable[..., Resolved]:
     """`resolve_source` in the home."""
-    return lambda text, revision=None, **options: resolve_source(str(text), revision, home=home, **options)
+    return lambda text, revision=None, *, offline=False: resolve_source(
+        str(text), revision, home=replace(home, offline=offline)
+    )
 
 
 @pytest.fixture

@@ -123,14 +123,14 @@ def test_without_network_the_mirror_serves_and_says_from_when(
 
 def test_offline_asks_nobody(server: GitServer, resolve: Resolve) -> None:
     url = server.url("project/.git")
-    with pytest.raises(OrchError, match="network is not to be used"):
+    with pytest.raises(OrchError, match="--offline asks no network"):
         resolve(url, offline=True)
     assert server.requests == []
     known = resolve(url).source.commit
     before = len(server.requests)
     assert resolve(url, offline=True).source.commit == known
     assert resolve(url, "main", offline=True).source.commit == known
-    with pytest.raises(OrchError, match="network is not to be used"):
+    with pytest.raises(OrchError, match="--offline asks no network"):
         resolve(url, "ab" * 20, offline=True)
     assert len(server.requests) == before
 
@@ -280,3 +280,13 @@ def test_progress_is_reported(server: GitServer, home: Home) -> None:
     resolve_source(url, None, home=home, report=report)
     assert ("source", f"fetching {url}", None) in said
     assert any(done for _, _, done in said)
+
+
+def test_offline_a_file_url_that_the_user_has_moved_to_a_host_asks_nobody(
+    server: GitServer, repository: Path, resolve: Resolve
+) -> None:
+    assert resolve(repository.as_uri(), offline=True).source.commit == git(repository, "rev-parse", "HEAD")
+    git(repository, "config", "--global", f"url.{server.url('project/.git')}.insteadOf", "file:///elsewhere")
+    with pytest.raises(OrchError, match="file:///elsewhere"):
+        resolve("file:///elsewhere", offline=True)
+    assert server.requests == []

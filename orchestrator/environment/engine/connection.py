@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import rattler
 
 from orchestrator.environment.config import Settings, config_files, rattler_text, read_settings
 from orchestrator.environment.loopback import Folders, folder_of, loopback
+from orchestrator.environment.offline import NOWHERE, closed_network
 from orchestrator.environment.redact import without_credentials
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
@@ -29,7 +31,7 @@ class Connection:
     """What a call needs to reach packages.
 
     `stand_ins` maps a `file://` channel to the URL that stands for it; `places` maps what people know (a folder) to
-    what stands in rattler's messages.
+    what stands in rattler's messages; `folders` maps the URL of a channel to the folders that are asked for it.
     """
 
     client: rattler.Client
@@ -37,8 +39,18 @@ class Connection:
     package_cache: Path
     stand_ins: Mapping[str, str]
     places: Mapping[str, str]
+    folders: Mapping[str, tuple[Path, ...]]
     config: Path
     """Where the user may name mirrors."""
+    offline: bool
+
+    def in_folder(self, url: str) -> bool:
+        """Whether a package that rattler would fetch from `url` is in a folder that stands for its channel."""
+        for base, folders in self.folders.items():
+            if url.startswith(base + "/"):
+                rest = unquote(url[len(base) + 1 :])
+                return any((folder / rest).is_file() for folder in folders)
+        return False
 
     def reached(self, url: str) -> str:
         """`url`, or the URL by which rattler can reach it and check hashes."""
@@ -54,9 +66,12 @@ def connect(home: Home, channels: Collection[str] = ()) -> Iterator[Connection]:
     """A connection for the time of the block, as the configuration says: mirrors, proxies, certificates, credentials.
 
     `channels` are the URLs of channels (or packages in them) that will be asked. Mirrors and channels that are
-    folders are served on loopback. Raises OrchError when the configuration is wrong.
+    folders are served on loopback; offline, they are all that is asked, and the cache. Raises OrchError when the
+    configuration is wrong.
     """
     settings = read_settings(home)
+    if home.offline:
+        os.environ.update(closed_network())
     with loopback() as folders:
         stand_ins: dict[str, str] = {}
         mirrors: dict[str, list[str]] = {}
@@ -70,11 +85,24 @@ def connect(home: Home, channels: Collection[str] = ()) -> Iterator[Connection]:
             # A mirror is named by the channel's address, without a token that stands in it.
             if url not in mirrors and (clean := without_credentials(url)) in mirrors:
                 mirrors[url] = mirrors[clean]
-        config = _config(home, mirrors)
-        client = rattler.Client.from_config(config, max_retries=_RETRIES, user_agent="orch")
-        gateway = rattler.Gateway.from_config(config, cache_dir=home.cache / "repodata", client=client)
         served = {folder.as_uri(): folders.url(folder) for folder in folders.by_name.values()}
-        yield Connection(client, gateway, home.cache / "pkgs", stand_ins, stand_ins | served, home.config)
+        local = _folders_of(mirrors, folders)
+        if home.offline:
+            mirrors = _without_network(mirrors, channels, served.values())
+        config = _config(home, mirrors)
+        retries = 0 if home.offline else _RETRIES
+        client = rattler.Client.from_config(config, max_retries=retries, user_agent="orch")
+        gateway = _gateway(home, config, client, local)
+        yield Connection(
+            client,
+            gateway,
+            package_cache=home.cache / "pkgs",
+            stand_ins=stand_ins,
+            places=stand_ins | served,
+            folders=local,
+            config=home.config,
+            offline=home.offline,
+        )
 
 
 def channel_urls(names: Sequence[str], settings: Settings, path: str = "") -> list[str]:
@@ -120,6 +148,29 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(go())
 
 
+def _folders_of(mirrors: Mapping[str, Sequence[str]], folders: Folders) -> dict[str, tuple[Path, ...]]:
+    by_url = {folders.url(folder): folder for folder in folders.by_name.values()}
+    found = {url: tuple(by_url[place] for place in places if place in by_url) for url, places in mirrors.items()}
+    return {url: places for url, places in found.items() if places}
+
+
+def _without_network(
+    mirrors: Mapping[str, Sequence[str]], channels: Collection[str], served: Collection[str]
+) -> dict[str, list[str]]:
+    """The mirrors that are folders; what has none is nowhere, also when its own address is on this machine."""
+    left = {url: [place for place in places if place in served] or [NOWHERE] for url, places in mirrors.items()}
+    return left | {url: [NOWHERE] for url in channels if not any(url == at or url.startswith(at + "/") for at in left)}
+
+
+def _gateway(home: Home, config: rattler.Config, client: rattler.Client, local: Collection[str]) -> rattler.Gateway:
+    cache = home.cache / "repodata"
+    if not home.offline:
+        return rattler.Gateway.from_config(config, cache_dir=cache, client=client)
+    known = rattler.SourceConfig(cache_action="force-cache-only")
+    # A folder may have changed since it was read, and asking it is no network.
+    return rattler.Gateway(cache, known, {url: rattler.SourceConfig() for url in local}, client=client)
+
+
 def _config(home: Home, mirrors: Mapping[str, list[str]]) -> rattler.Config:
     config = rattler.Config()
     for path, shared in config_files(home):
@@ -128,11 +179,15 @@ def _config(home: Home, mirrors: Mapping[str, list[str]]) -> rattler.Config:
         config.validate()
         config.set("mirrors", json.dumps(mirrors))
         # A proxy can't reach this machine's loopback.
-        hosts = [*config.proxy_non_proxy_hosts, "127.0.0.1"]
+        hosts = ["127.0.0.1"] if home.offline else [*config.proxy_non_proxy_hosts, "127.0.0.1"]
+        if home.offline:
+            config.set("proxy-config.http", NOWHERE)
+            config.set("proxy-config.https", NOWHERE)
         if config.proxy_http or config.proxy_https:
             config.set("proxy-config.non-proxy-hosts", json.dumps(hosts))
         for name in ("NO_PROXY", "no_proxy"):
-            os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
+            given = None if home.offline else os.environ.get(name)
+            os.environ[name] = ",".join(filter(None, (given, "127.0.0.1")))
     except Exception as error:
         raise OrchError(f"the configuration can't be used: {str(error).splitlines()[0]}.") from error
     return config

@@ -6,6 +6,7 @@ import re
 import sys
 
 from orchestrator.environment.engine.connection import Connection
+from orchestrator.environment.offline import not_here
 from orchestrator.environment.redact import without_credentials
 from orchestrator.errors import OrchError
 
@@ -29,6 +30,12 @@ _SENTENCES = (
     ),
 )
 
+_GONE = (
+    "is not there (404): its channel has it no more. Solve the environment again with --relock, or name a mirror or a "
+    "folder that still has it in [mirrors] of {config}."
+)
+_ASKED_IN_VAIN = r"no usable repodata cache|\(404|dns error|\(Connect\)|error sending request|timed out"
+
 
 def explained(error: Exception, connection: Connection) -> OrchError:
     """An error of rattler as a sentence for people, with what to do where that is known, or else its own words.
@@ -42,14 +49,33 @@ def explained(error: Exception, connection: Connection) -> OrchError:
     sys.stderr.write(f"{text}\n")
     url = next(iter(re.findall(r"(?:https?|file)://[^\s)'\"]+", text)), "")
     what = re.search(r"failed to fetch (\S+)", text)
-    channel = re.sub(r"/[a-z0-9-]+/(repodata|current_repodata)[^/]*$", "", url).rstrip("/")
+    channel = re.sub(r"/[a-z0-9-]+/((repodata|current_repodata)[^/]*)?$", "", url).rstrip("/")
     package = f"the package {what[1]}" if what else f"the channel {channel}"
     if (mismatch := re.search(r"expected ([0-9a-f]{64}), got ([0-9a-f]{64})", text)) is not None:
         return OrchError(
             f"{package} does not match its hash: the lock or channel says sha256 {mismatch[1]}, "
             f"{url} has {mismatch[2]}. It was not installed."
         )
+    if connection.offline and (shard := re.search(r"the shard for package '([^']+)' is not in the cache", text)):
+        return OrchError(_not_known(f"what the channels have of {shard[1]}", connection))
+    if connection.offline and re.search(_ASKED_IN_VAIN, text):
+        return OrchError(_not_here(what[1] if what else None, channel, connection))
+    if what is not None and "(404" in text:
+        return OrchError(f"{package} {_GONE.format(config=connection.config)}")
     sentence = next((say for pattern, say in _SENTENCES if re.search(pattern, text)), None)
     if sentence is None:
         return OrchError(text)
     return OrchError(f"{package} {sentence.format(config=connection.config)}")
+
+
+def _not_here(package: str | None, channel: str, connection: Connection) -> str:
+    if package is not None:
+        return not_here([package], f"in [mirrors] of {connection.config}")
+    return _not_known(f"what the channel {channel} has", connection)
+
+
+def _not_known(what: str, connection: Connection) -> str:
+    return (
+        f"{what} is not known here, and --offline asks no network: run it once without, or "
+        f"name a folder with this channel in [mirrors] of {connection.config}."
+    )

@@ -14,6 +14,7 @@ import rattler
 from orchestrator.environment.engine.connection import Connection
 from orchestrator.environment.engine.errors import explained
 from orchestrator.environment.lock import LockedPackage
+from orchestrator.environment.offline import not_here
 from orchestrator.environment.prefix import remove_tree
 from orchestrator.errors import OrchError
 
@@ -54,13 +55,16 @@ async def _link(
     full: bool = False,
 ) -> None:
     mode = rattler.package_cache.ValidationMode
+    cache = rattler.PackageCache.new_layered(
+        [connection.package_cache], validation_mode=mode.full() if full else mode.fast()
+    )
+    if connection.offline:
+        await _refuse_missing(connection, records, cache)
     try:
         await rattler.install(
             list(records),
             target,
-            package_cache=rattler.PackageCache.new_layered(
-                [connection.package_cache], validation_mode=mode.full() if full else mode.fast()
-            ),
+            package_cache=cache,
             client=connection.client,
             alternative_target_prefix=final,
             execute_link_scripts=False,
@@ -69,6 +73,20 @@ async def _link(
         )
     except Exception as error:
         raise explained(error, connection) from error
+
+
+async def _refuse_missing(
+    connection: Connection, records: Sequence[rattler.RepoDataRecord], cache: rattler.PackageCache
+) -> None:
+    """Raise OrchError that names all packages that are neither in the cache nor in a folder."""
+    known = await cache.index()
+    missing = [
+        record.file_name
+        for record in records
+        if not known.contains_record(record) and not connection.in_folder(record.url)
+    ]
+    if missing:
+        raise OrchError(not_here(sorted(missing), f"in [mirrors] of {connection.config}"))
 
 
 def _corrected(records: Sequence[rattler.RepoDataRecord], prefix: Path) -> bool:
@@ -118,7 +136,15 @@ def _as_packaged(package: LockedPackage, extracted: Path) -> LockedPackage:
         depends=tuple(record.depends),
         site_packages=record.python_site_packages_path,
         noarch=noarch_of(record),
+        constrains=tuple(record.constrains),
+        license=record.license,
+        timestamp=milliseconds(record),
     )
+
+
+def milliseconds(record: rattler.PackageRecord) -> int | None:
+    """When a package was built, in milliseconds since the epoch, where it says so."""
+    return int(record.timestamp.timestamp() * 1000) if record.timestamp else None
 
 
 def _extracted(prefix: Path) -> dict[str, Path]:

@@ -1,0 +1,237 @@
+"""The commands that look at environments: list, show, diff."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from orchestrator import ledger
+from orchestrator.cli.text import age, print_table, size, visible
+from orchestrator.environment.host import PLATFORMS, current_subdir
+from orchestrator.environment.lock import Lock, LockedPackage, read_lock
+from orchestrator.environment.manifest import FILES
+from orchestrator.environment_of import Found, environment_of
+from orchestrator.errors import OrchError, UsageError
+from orchestrator.paths import Home, open_home
+
+
+def tell(phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
+    """Progress to stderr: a line for each sentence, counts in passing where there is a terminal."""
+    if done is None:
+        print(f"  {phase:<12} {text}", file=sys.stderr)
+    elif sys.stderr.isatty():
+        end = "\r\x1b[K" if done == total else ""
+        print(f"\r\x1b[K  {phase:<12} {text} {done}/{total}", end=end, file=sys.stderr, flush=True)
+
+
+def known_platform(name: str | None) -> str:
+    """The platform of this name; None is the running one. Raises UsageError for one that conda does not have."""
+    if name is not None and name not in PLATFORMS:
+        raise UsageError(f"--platform {name} is unknown; there are {', '.join(PLATFORMS)}.")
+    return name or current_subdir()
+
+
+# --- list ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A lock of this home. `size` is in bytes; what is not installed has neither size nor last use."""
+
+    lock_id: str
+    platform: str | None
+    packages: int | None
+    installed: bool
+    size: int | None
+    last_used: str | None
+    runs: int
+    problem: str | None = None
+
+
+def list_environments(*, as_json: bool) -> None:
+    """`orch env list`."""
+    home = open_home()
+    connection = ledger.connect(home)
+    try:
+        runs = Counter(row.lock_id for row in ledger.find_runs(connection))
+    finally:
+        connection.close()
+    names = [path.name for path in home.locks.iterdir() if re.fullmatch(r"[0-9a-f]{64}", path.name)]
+    found = [_known(name, home, runs[name]) for name in names]
+    found.sort(key=lambda known: (known.last_used or "", known.lock_id), reverse=True)
+    if as_json:
+        print(json.dumps([asdict(known) for known in found], indent=2))
+    elif not found:
+        print("no environments yet: orch run REPO makes the first.")
+    else:
+        headers = ["LOCK", "PLATFORM", "PACKAGES", "INSTALLED", "LAST USE", "RUNS"]
+        print_table(headers, [_list_row(known) for known in found])
+        for known in found:
+            if known.problem:
+                print(f"note: {known.problem}")
+
+
+def _known(lock_id: str, home: Home, runs: int) -> _Known:
+    prefixes = [p for p in home.envs.glob(f"{lock_id}*") if re.fullmatch(r"[0-9a-f]{64}(\.[0-9]+)?", p.name)]
+    sizes = [held for prefix in prefixes if (held := _size(prefix)) is not None]
+    uses = [path.stat().st_mtime for p in prefixes if (path := home.envs / ".locks" / p.name).exists()]
+    last = datetime.fromtimestamp(max(uses), UTC).isoformat(timespec="seconds") if uses else None
+    installed = (bool(sizes), sum(sizes) if sizes else None, last, runs)
+    try:
+        lock = read_lock(home, lock_id)
+    except OrchError as error:
+        return _Known(lock_id, None, None, *installed, problem=str(error))
+    return _Known(lock_id, lock.platform, len(lock.packages), *installed)
+
+
+def _size(prefix: Path) -> int | None:
+    """The bytes in the files of a prefix, as its manifest says; None where none was completed."""
+    try:
+        files = json.loads((prefix / FILES).read_bytes())["files"]
+        return sum(int(fingerprint[0]) for fingerprint in files.values())
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+
+
+def _list_row(known: _Known) -> list[str]:
+    return [
+        known.lock_id[:16],
+        known.platform or "?",
+        "?" if known.packages is None else str(known.packages),
+        "no" if known.size is None else size(known.size),
+        age(known.last_used) if known.last_used else "",
+        str(known.runs),
+    ]
+
+
+# --- show ---------------------------------------------------------------------------------------------------------
+
+
+def show(environment: str, platform: str | None, *, offline: bool, as_json: bool) -> None:
+    """`orch env show`."""
+    home = open_home(offline=offline)
+    found, lock = _lock_of(environment, platform, home)
+    if as_json:
+        print(json.dumps(_public(found, lock), indent=2))
+        return
+    for label, value in _facts(found, lock):
+        print(f"{label:<13}{value}")
+    for note in found.notes:
+        print(f"note: {visible(note, 1000)}")
+    print()
+    rows = [[p.name, p.version, p.build or "", shown_channel(p)] for p in _sorted(lock)]
+    print_table(["NAME", "VERSION", "BUILD", "CHANNEL"], rows)
+
+
+def _lock_of(environment: str, platform: str | None, home: Home) -> tuple[Found, Lock]:
+    """The lock for a platform. Without one for the running platform, a lock that stands alone is meant."""
+    wanted = known_platform(platform)
+    found = environment_of(environment, home=home, report=tell, platform=wanted)
+    if platform is None and wanted not in found.locks:
+        wanted = next(iter(found.locks))
+    return found, read_lock(home, found.lock_for(wanted))
+
+
+def _facts(found: Found, lock: Lock) -> Iterator[tuple[str, str]]:
+    yield "environment", found.label
+    yield "lock", lock.lock_id
+    others = [platform for platform in found.locks if platform != lock.platform]
+    yield "platform", lock.platform + (f" (locked for {', '.join(others)} too)" if others else "")
+    yield "made", "by a solve of orch" if lock.solved else "elsewhere; the project brought it"
+    if lock.channels:
+        yield "channels", ", ".join(lock.channels)
+    if lock.virtual_packages:
+        yield "solved for", ", ".join("=".join(v.split("=")[:2]) for v in lock.virtual_packages)
+    if lock.as_of:
+        yield "as of", lock.as_of
+    yield "packages", str(len(lock.packages))
+
+
+def _public(found: Found, lock: Lock) -> dict[str, Any]:
+    row = asdict(lock)
+    packages = row.pop("packages")
+    named = {"environment": found.label, "run_id": found.run_id, "locks": dict(found.locks)}
+    return {**named, **row, "notes": list(found.notes), "packages": packages}
+
+
+def _sorted(lock: Lock) -> list[LockedPackage]:
+    return sorted(lock.packages, key=lambda package: (package.name, package.manager))
+
+
+def shown_channel(package: LockedPackage) -> str:
+    """A package's channel as people name it: `conda-forge`, `pkgs/main`, `pypi` for pip."""
+    if package.manager == "pip":
+        return "pypi"
+    parts = urlsplit(package.channel or "")
+    path = parts.path.strip("/")
+    return path.rpartition("/")[2] if parts.scheme == "file" else path
+
+
+# --- diff ---------------------------------------------------------------------------------------------------------
+
+
+def diff(one: str, other: str, platforms: tuple[str, ...], *, offline: bool, as_json: bool) -> int:
+    """`orch env diff`: 1 when there are differences, else 0."""
+    if len(platforms) > 2:
+        raise UsageError("--platform is given twice at most: for A and for B.")
+    if not other and len(platforms) != 2:
+        raise UsageError("name a second environment, or two platforms of the one with --platform.")
+    home = open_home(offline=offline)
+    first = _lock_of(one, platforms[0] if platforms else None, home)[1]
+    second = _lock_of(other or one, platforms[-1] if platforms else None, home)[1]
+    before = {(p.name, p.manager): p for p in first.packages}
+    after = {(p.name, p.manager): p for p in second.packages}
+    added = [after[key] for key in sorted(after.keys() - before.keys())]
+    removed = [before[key] for key in sorted(before.keys() - after.keys())]
+    both = [(before[key], after[key]) for key in sorted(before.keys() & after.keys())]
+    changed = [(old, new) for old, new in both if _aspects(old) != _aspects(new)]
+    if as_json:
+        table = {
+            "from": {"lock_id": first.lock_id, "platform": first.platform},
+            "to": {"lock_id": second.lock_id, "platform": second.platform},
+            "added": [_row(p) for p in added],
+            "removed": [_row(p) for p in removed],
+            "changed": [{"from": _row(old), "to": _row(new)} for old, new in changed],
+        }
+        print(json.dumps(table, indent=2))
+    else:
+        lines = [(p.name, f"+ {_named(p)}") for p in added] + [(p.name, f"- {_named(p)}") for p in removed]
+        lines += [(old.name, f"~ {old.name} {_change(old, new)}") for old, new in changed]
+        for _, line in sorted(lines):
+            print(line)
+    return 1 if added or removed or changed else 0
+
+
+def _aspects(package: LockedPackage) -> dict[str, str]:
+    """What a difference is told by, the most telling first."""
+    return {
+        "version": package.version,
+        "build": package.build or "",
+        "channel": shown_channel(package),
+        "sha256": package.sha256,
+    }
+
+
+def _row(package: LockedPackage) -> dict[str, str]:
+    return {"name": package.name, "manager": package.manager, **_aspects(package)}
+
+
+def _named(package: LockedPackage) -> str:
+    return " ".join(filter(None, [package.name, package.version, package.build or "(pip)"]))
+
+
+def _change(old: LockedPackage, new: LockedPackage) -> str:
+    before, after = _aspects(old), _aspects(new)
+    what = next(name for name in before if before[name] != after[name])
+    if what == "version":
+        return f"{old.version} -> {new.version}"
+    values = [v[:16] if what == "sha256" else v for v in (before[what], after[what])]
+    return f"{old.version}, {what} {values[0]} -> {values[1]}"

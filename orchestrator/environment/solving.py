@@ -1,0 +1,186 @@
+"""One environment for one platform, solved: conda packages by rattler, pip packages by uv. Runs in the worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from orchestrator.environment import engine, unsolvable
+from orchestrator.environment.config import read_settings
+from orchestrator.environment.environment_file import Wish
+from orchestrator.environment.host import current_subdir
+from orchestrator.environment.lock import LockedPackage
+from orchestrator.environment.pip_lock import gather, lock_pip
+from orchestrator.environment.redact import without_credentials
+from orchestrator.errors import OrchError
+from orchestrator.paths import Home
+from orchestrator.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to solve for, and where. `virtual_packages` are `name=version=build`; `as_of` is RFC 3339.
+
+    The files of the request stand in `layout`, projects of `.` lines in `checkout`; `scratch` is an empty folder.
+    """
+
+    kind: str
+    path: str
+    platform: str
+    virtual_packages: tuple[str, ...]
+    layout: Path
+    checkout: Path | None
+    scratch: Path
+    home: Home
+    report: Report
+    as_of: str | None = None
+
+    def read(self, path: str) -> bytes | None:
+        """A file of the request."""
+        try:
+            return (self.layout / path).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """The packages of an environment for one platform, sorted by manager and name.
+
+    `channels` are as named, without credentials; `notes` are sentences for people.
+    """
+
+    packages: tuple[LockedPackage, ...]
+    channels: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+async def solve_wish(task: Task, wish: Wish) -> Solved:
+    """Solve a wish for the platform of the task. Raises OrchError with what conflicts, for who wrote the file."""
+    settings = read_settings(task.home)
+    names = wish.channels or settings.default_channels
+    named = [*wish.channels, *_channels_of_specs(wish.conda)]
+    channels = engine.channel_urls(() if wish.channels else settings.default_channels, settings)
+    channels += [url for url in engine.channel_urls(named, settings, task.path) if url not in channels]
+    specs = [_spec(text, engine.channel_urls(["defaults"], settings)[0]) for text in wish.conda]
+    for spec in specs:
+        engine.match_spec(spec)
+    with engine.connect(task.home, channels) as connection:
+        there = "" if task.platform == current_subdir() else f" for {task.platform}"
+        day = f" as of {task.as_of[:10]}" if task.as_of else ""
+        task.report("environment", f"solving {task.path or 'an environment with the newest Python'}{there}{day}")
+        try:
+            records = await engine.solve(
+                connection,
+                specs,
+                channels,
+                subdir=task.platform,
+                virtual_packages=task.virtual_packages,
+                as_of=datetime.fromisoformat(task.as_of) if task.as_of else None,
+            )
+        except engine.UnsolvableError as error:
+            raise await unsolvable.explained(
+                error,
+                wish,
+                specs,
+                channels,
+                path=task.path,
+                platform=task.platform,
+                as_of=task.as_of,
+                connection=connection,
+            ) from error
+        conda = [_conda_package(record, connection) for record in records]
+        pip, notes = await _pip(task, wish, conda, connection)
+    notes += _gpu_notes(task, conda)
+    return Solved(
+        packages=tuple(sorted([*conda, *pip], key=lambda package: (package.manager, package.name))),
+        channels=tuple(without_credentials(name) for name in names),
+        notes=(*wish.notes, *notes),
+    )
+
+
+def _gpu_notes(task: Task, conda: Sequence[LockedPackage]) -> list[str]:
+    given = next((text.split("=")[1] for text in task.virtual_packages if text.startswith("__cuda=")), None)
+    if given is None or not any(text.startswith("__cuda") for package in conda for text in package.depends):
+        return []
+    return [f"the environment is solved for CUDA {given}: a machine without it can't use it."]
+
+
+async def _pip(
+    task: Task, wish: Wish, conda: Sequence[LockedPackage], connection: engine.Connection
+) -> tuple[list[LockedPackage], list[str]]:
+    if not wish.pip:
+        return [], []
+    lines = [*wish.pip, *(f"--extra-index-url {url}" for url in wish.extra_indexes)]
+    requirements = gather(lines, task.path, task.layout, task.checkout)
+    # uv is waited for in a thread: the loop must stay free for rattler, and for the served folders' clients.
+    locked = await asyncio.to_thread(
+        lock_pip,
+        requirements,
+        path=task.path,
+        conda=conda,
+        elsewhere=None if task.platform == current_subdir() else task.platform,
+        as_of=task.as_of,
+        scratch=task.scratch,
+        home=task.home,
+        report=task.report,
+        python_of_environment=python_aside(task, conda, connection),
+    )
+    notes = [f"{task.path}: the pip option {option} has no meaning here." for option in requirements.ignored]
+    return locked, notes
+
+
+def python_aside(task: Task, conda: Sequence[LockedPackage], connection: engine.Connection) -> Callable[[], Path]:
+    """A function, for use in another thread, that gives the environment's own Python, installed when first asked."""
+    loop = asyncio.get_running_loop()
+    prefix = task.scratch / "prefix"
+
+    def python() -> Path:
+        if not prefix.exists():
+            task.report("environment", "installing Python aside, to build what has no wheel")
+            records = engine.records_of(conda, connection)
+            work = engine.install(connection, records, prefix, final=prefix)
+            asyncio.run_coroutine_threadsafe(work, loop).result()
+        return prefix / "bin" / "python"
+
+    return python
+
+
+def _conda_package(record: Any, connection: engine.Connection) -> LockedPackage:
+    name = record.name.normalized
+    if record.sha256 is None:
+        raise OrchError(f"the channel gives no sha256 for {record.file_name}: it can't be verified and is refused.")
+    engine.refuse_misnamed(record, record.file_name)
+    return LockedPackage(
+        manager="conda",
+        name=name,
+        version=str(record.version),
+        build=str(record.build),
+        url=connection.recorded(record.url),
+        file_name=record.file_name,
+        sha256=record.sha256.hex(),
+        md5=record.md5.hex() if record.md5 else None,
+        size=record.size,
+        subdir=record.subdir,
+        channel=connection.recorded(record.channel).rstrip("/"),
+        depends=tuple(record.depends),
+        site_packages=record.python_site_packages_path,
+        noarch=engine.noarch_of(record),
+        constrains=tuple(record.constrains),
+        license=record.license,
+        timestamp=engine.milliseconds(record),
+    )
+
+
+def _channels_of_specs(specs: Sequence[str]) -> list[str]:
+    # `channel::package` asks a channel also when the list does not name it, as with conda.
+    return [spec.rpartition("::")[0] for spec in specs if "::" in spec]
+
+
+def _spec(text: str, defaults: str) -> str:
+    channel, separator, rest = text.rpartition("::")
+    return f"{defaults if channel == 'defaults' else channel}{separator}{rest}"
