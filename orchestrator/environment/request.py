@@ -18,6 +18,7 @@ from orchestrator.model import Source
 
 _PROJECT_FILES = ("pyproject.toml", "setup.cfg", "setup.py")
 _PIP_SECTION = re.compile(r"(?P<indent>\s*)-\s+[\"']?pip[\"']?\s*:\s*(?P<rest>[^\s#].*)?")
+_FLOW_PIP = re.compile(r"[{,]\s*[\"']?pip[\"']?\s*:")
 _ITEM = re.compile(r"(?P<indent>\s*)-\s+(?P<text>\S.*)")
 
 
@@ -93,6 +94,9 @@ def _lines(kind: Kind, text: str) -> Iterator[Line]:
 
 
 def _pip_items(text: str) -> Iterator[str]:
+    if _FLOW_PIP.search(text) is not None:
+        yield from _pip_items_of_yaml(text)
+        return
     inside: int | None = None
     for line in text.splitlines():
         if (section := _PIP_SECTION.fullmatch(line)) is not None:

@@ -53,6 +53,18 @@ def test_requirement_files_are_found_however_they_are_named(line: str) -> None:
     assert "a.txt" in request({"environment.yml": section(line), "a.txt": "six\n"}).files
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dependencies: [python, {pip: ['-r a.txt', six]}]\n",
+        "dependencies:\n  - python\n  - {'pip': ['-r a.txt']}\n",
+        "{channels: [x], dependencies: [{pip: ['-r a.txt']}]}\n",
+    ],
+)
+def test_a_pip_section_in_a_flow_mapping_is_found(text: str) -> None:
+    assert set(request({"environment.yml": text, "a.txt": ""}).files) == {"environment.yml", "a.txt"}
+
+
 def test_a_pip_section_in_flow_form_is_found() -> None:
     text = "dependencies: \n- pip: ['-r a.txt', six]\n"
 
