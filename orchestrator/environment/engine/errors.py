@@ -6,6 +6,7 @@ import re
 import sys
 
 from orchestrator.environment.engine.connection import Connection
+from orchestrator.environment.host import PLATFORMS
 from orchestrator.environment.offline import not_here
 from orchestrator.environment.redact import without_credentials
 from orchestrator.errors import OrchError
@@ -34,6 +35,7 @@ _GONE = (
     "is not there (404): its channel has it no more. Solve the environment again with --relock, or name a mirror or a "
     "folder that still has it in [mirrors] of {config}."
 )
+_SUBDIRS = "|".join(("noarch", *PLATFORMS))
 _ASKED_IN_VAIN = r"no usable repodata cache|\(404|dns error|\(Connect\)|error sending request|timed out"
 
 
@@ -49,7 +51,7 @@ def explained(error: Exception, connection: Connection) -> OrchError:
     sys.stderr.write(f"{text}\n")
     url = next(iter(re.findall(r"(?:https?|file)://[^\s)'\"]+", text)), "")
     what = re.search(r"failed to fetch (\S+)", text)
-    channel = re.sub(r"/[a-z0-9-]+/((repodata|current_repodata)[^/]*)?$", "", url).rstrip("/")
+    channel = re.sub(rf"/({_SUBDIRS})/((repodata|current_repodata)[^/]*)?$", "", url).rstrip("/")
     package = f"the package {what[1]}" if what else f"the channel {channel}"
     if (mismatch := re.search(r"expected ([0-9a-f]{64}), got ([0-9a-f]{64})", text)) is not None:
         return OrchError(
