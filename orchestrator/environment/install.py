@@ -226,10 +226,10 @@ def _seal(aside: Path) -> None:
             path = f"{folder}/{name}"
             mode = os.lstat(path).st_mode
             if mode & 0o170000 == 0o100000 and mode & 0o222:
-                os.chmod(path, mode & 0o555 | 0o444)  # noqa: PTH101
+                os.chmod(path, mode & 0o555 | 0o444)  # noqa: PTH101 (a str, thousands of them)
         for name in folders:
             if not os.path.islink(f"{folder}/{name}"):  # noqa: PTH114
-                os.chmod(f"{folder}/{name}", _SEALED)  # noqa: PTH101
+                os.chmod(f"{folder}/{name}", _SEALED)  # noqa: PTH101 (as above)
 
 
 def _flush(aside: Path) -> None:

@@ -110,6 +110,14 @@ def test_a_day_passes_over_the_projects_own_lock(home: Home, url: str) -> None:
     assert versions(home, resolve(home, text, conda_lock__yml=lock, as_of="2021-06-30T23:59:59Z"))["net"] == "1.0"
 
 
+def test_a_day_changes_nothing_in_a_lock_and_is_refused(home: Home, url: str) -> None:
+    lock = lock_path(home, resolve(home, wish(url, "net")).lock_id).read_text()
+    request = environment_request("conda-lock", "conda-lock.yml", FileTree({"conda-lock.yml": lock}), SOURCE)
+
+    with pytest.raises(OrchError, match=r"conda-lock\.yml is a lock: no day changes what is in it"):
+        resolve_environment(replace(request, as_of="2021-06-30T23:59:59Z"), home=home)
+
+
 def test_cuda_can_be_solved_for_without_having_it(home: Home, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDA_OVERRIDE_CUDA", "")
     environment = resolve(home, wish(url, "gpu"), cuda="12.4")

@@ -1,4 +1,7 @@
-"""The only door to rattler: its client, its solver and its installer. In the worker process only."""
+"""The one way to rattler's client, solver and installer. In the worker process only.
+
+What needs no network (`host`, `virtual`, the pixi.lock of `export`) uses its plain types by itself, in the worker too.
+"""
 
 from orchestrator.environment.engine.connection import Connection, channel_urls, connect, run
 from orchestrator.environment.engine.link import install, milliseconds, noarch_of, packaged, records_of, refuse_misnamed

@@ -117,7 +117,7 @@ def _yaml(table: object) -> str:
 
     class Indented(yaml.SafeDumper):
         # conda indents lists below their key.
-        def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002 - PyYAML's form
             super().increase_indent(flow, False)
 
     return yaml.dump(table, Dumper=Indented, sort_keys=False, width=10_000, allow_unicode=True)
