@@ -92,7 +92,13 @@ def _built(spec: Path) -> Path:
     from orchestrator.environment.channel import build_channel
 
     room = CHECKOUT / "orchestrator" / "environment"
-    sources = [spec, *(room / f"{name}.py" for name in ("channel", "package", "wheel", "interpreter"))]
+    sources = [
+        spec,
+        *(
+            room / f"{name}.py"
+            for name in ("channel", "channel_wheels", "package", "wheel", "wheel_tags", "interpreter")
+        ),
+    ]
     key = hashlib.sha256(b"\0".join([sys.version.encode(), *(path.read_bytes() for path in sources)])).hexdigest()[:12]
     cache = CHECKOUT / ".cache" / "test-channel"
     cache.mkdir(parents=True, exist_ok=True)

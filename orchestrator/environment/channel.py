@@ -1,10 +1,11 @@
 """A conda channel out of PyPI wheels and the running interpreter, for machines that reach no conda channel.
 
-    scripts/channel DIR [SPEC]
+    scripts/channel DIR [SPEC] [--platform PLATFORM]...
 
-SPEC is an environment file whose `dependencies` are PyPI requirement strings. pip finds the wheels, with all that
-they require, where it is configured to look; each becomes a conda package of the same name. A package that is
-listed twice is taken twice, each time resolved on its own. python, from the running interpreter, is always in it.
+SPEC is an environment file whose `dependencies` are PyPI requirement strings. The wheels, with all that they require,
+are looked for where pip is configured to look; each becomes a conda package of the same name, with the time of its
+upload. A package that is listed twice is taken twice, each time resolved on its own. python, from the running
+interpreter, is always in it.
 
 The same wheels always give the same packages, byte for byte. A channel only grows: another SPEC, or another
 Python, adds its packages. What a SPEC was resolved to stays in `channel.json`; remove that file to look for newer
@@ -12,7 +13,9 @@ releases. Names are PyPI's, which for most packages are conda's.
 
 DIR is a folder of files: copy it to a machine without a network, or put it behind any web server. Its packages are
 for this platform and this Python, and its python needs the libraries that this one takes from the operating system
-(OpenSSL, libffi, ...): build it on a machine like those that will use it.
+(OpenSSL, libffi, ...): build it on a machine like those that will use it. For another PLATFORM (osx-arm64, win-64,
+...) it has the same packages, and in place of python one that holds no interpreter: environments can be solved for
+that platform, and run there once a channel with its python has been built there.
 """
 
 from __future__ import annotations
@@ -23,11 +26,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.canonical import sha256_of
@@ -40,33 +43,49 @@ if TYPE_CHECKING:
     from orchestrator.environment.package import Recipe
 
 RECORD = "channel.json"
-"""What the channel was built from: for each SPEC and interpreter, the packages."""
+"""What the channel was built from: for each SPEC, platform and interpreter, the packages."""
+
+_ARCHIVES = (".conda", ".tar.bz2")
 
 
-def build_channel(directory: Path, spec: Path, report: Report = silent) -> list[Path]:
+def build_channel(directory: Path, spec: Path, report: Report = silent, platforms: Sequence[str] = ()) -> list[Path]:
     """Build, or complete, a channel in `directory` of what `spec` lists; return the packages of `spec`, sorted.
+
+    They are those for this machine and for the other `platforms`.
 
     Packages that are there are kept, and nothing is downloaded when none is missing. Several processes may build in
     one directory; a package and an index are complete or not there at all. Raises UsageError for a `spec` that is
-    wrong, and OrchError when pip finds no wheels for it or the directory can't be written.
+    wrong or a platform without wheels, and OrchError when there are no wheels for it or the directory can't be written.
     """
     from filelock import FileLock
 
+    from orchestrator.environment.package import conda_platform
+    from orchestrator.environment.wheel_tags import WHEEL_PLATFORMS
+
     requirements = read_spec(spec)
+    platforms = [conda_platform(), *sorted(set(platforms) - {conda_platform()})]
+    for other in platforms[1:]:
+        if other not in WHEEL_PLATFORMS:
+            raise UsageError(
+                f"there are no wheels for the platform {other}; there are for {', '.join(WHEEL_PLATFORMS)}."
+            )
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with FileLock(directory / ".lock"):
-            key = _key(requirements)
-            packages = _recorded(directory, key)
-            if packages is None:
-                packages = _build(directory, requirements, report)
-                _record(directory, key, packages)
-            else:
-                report("channel", f"{len(packages)} packages are there")
-            write_indexes(directory)
+            packages: set[str] = set()
+            for platform in platforms:
+                key = _key(requirements, platform)
+                found = _recorded(directory, key)
+                if found is None:
+                    found = _build(directory, requirements, platform, report)
+                    _record(directory, key, found)
+                else:
+                    report("channel", f"{len(found)} packages for {platform} are there")
+                packages |= set(found)
+            write_indexes(directory, removed=_outdated(directory))
     except OSError as error:
         raise OrchError(f"the channel can't be written: {error.strerror} ({error.filename}).") from error
-    return [directory / name for name in packages]
+    return sorted(directory / name for name in packages)
 
 
 def read_spec(path: Path) -> list[Requirement]:
@@ -97,7 +116,7 @@ def read_spec(path: Path) -> list[Requirement]:
             raise UsageError(f"{path}: {entry!r} names a URL; the packages of a channel come from pip's index.")
         if requirement.name == "python":
             _check_python(path, requirement)
-        elif requirement.marker is None or requirement.marker.evaluate():
+        else:
             requirements.append(requirement)
     return requirements
 
@@ -113,19 +132,25 @@ def _check_python(path: Path, requirement: Requirement) -> None:
 # --- packages ---------------------------------------------------------------------------------------------------
 
 
-def _build(directory: Path, requirements: Sequence[Requirement], report: Report) -> list[str]:
+def _build(directory: Path, requirements: Sequence[Requirement], platform: str, report: Report) -> list[str]:
     """Make the packages that are missing; return the paths of all, relative to `directory`."""
-    from orchestrator.environment.interpreter import python_recipes
+    from orchestrator.environment.channel_wheels import download_wheels
+    from orchestrator.environment.interpreter import python_recipes, stand_in_recipe
+    from orchestrator.environment.package import conda_platform
     from orchestrator.environment.wheel import read_wheel, wheel_recipe
 
     for left in directory.glob(".new-*"):
         shutil.rmtree(left)  # of a builder that was killed: the lock is ours
     with tempfile.TemporaryDirectory(prefix=".new-", dir=directory) as work:
-        packages = [_add_package(directory, Path(work), recipe, report) for recipe in python_recipes()]
+        recipes = python_recipes() if platform == conda_platform() else [stand_in_recipe(platform)]
+        packages = [_add_package(directory, Path(work), recipe, report) for recipe in recipes]
         for number, turn in enumerate(_turns(requirements)):
-            report("channel", f"downloading {', '.join(map(str, turn))}")
-            wheels = {wheel.name: wheel for wheel in map(read_wheel, _download(turn, Path(work) / f"{number}"))}
-            recipes = [wheel_recipe(wheel, wheels) for wheel in wheels.values()]
+            report("channel", f"downloading {', '.join(map(str, turn))} for {platform}")
+            found = download_wheels(turn, platform, Path(work) / f"{number}")
+            wheels = {wheel.name: wheel for wheel in (read_wheel(path, uploaded) for path, uploaded in found)}
+            if timeless := sorted(wheel.path.name for wheel in wheels.values() if wheel.made is None):
+                report("channel", f"not known when they were made (--as-of passes them over): {', '.join(timeless)}")
+            recipes = [wheel_recipe(wheel, wheels, platform) for wheel in wheels.values()]
             packages += [_add_package(directory, Path(work), recipe, report) for recipe in recipes]
     return sorted(set(packages))
 
@@ -143,20 +168,6 @@ def _turns(requirements: Sequence[Requirement]) -> list[list[Requirement]]:
             turns.append([])
         turns[turn].append(requirement)
     return turns
-
-
-def _download(requirements: Sequence[Requirement], folder: Path) -> list[Path]:
-    """The wheels of the requirements and all that they require, as pip resolves them for this interpreter."""
-    folder.mkdir()
-    listed = folder / "requirements.txt"
-    listed.write_text("".join(f"{requirement}\n" for requirement in requirements), "utf-8")
-    command = [sys.executable, "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check", "download"]
-    command += ["--only-binary", ":all:", "--dest", str(folder), "--requirement", str(listed)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        explanation = "\n".join(line for line in done.stderr.splitlines() if not line.startswith("WARNING"))
-        raise OrchError(f"pip finds no wheels for {', '.join(map(str, requirements))}:\n{explanation.strip()}")
-    return sorted(folder.glob("*.whl"))
 
 
 def _add_package(directory: Path, work: Path, recipe: Recipe, report: Report) -> str:
@@ -177,10 +188,15 @@ def _add_package(directory: Path, work: Path, recipe: Recipe, report: Report) ->
 # --- what is there ----------------------------------------------------------------------------------------------
 
 
-def _key(requirements: Sequence[Requirement]) -> str:
+def _key(requirements: Sequence[Requirement], platform: str) -> str:
+    lines = [str(requirement) for requirement in requirements]
+    return _key_prefix() + sha256_of([sys.version, sys.base_prefix, platform, lines])
+
+
+def _key_prefix() -> str:
     from orchestrator.environment.package import REVISION
 
-    return sha256_of([REVISION, sys.version, sys.base_prefix, [str(requirement) for requirement in requirements]])
+    return f"{REVISION}-"
 
 
 def _recorded(directory: Path, key: str) -> list[str] | None:
@@ -195,25 +211,47 @@ def _record(directory: Path, key: str, packages: list[str]) -> None:
     _write_json(directory / RECORD, _read_json(directory / RECORD) | {key: packages})
 
 
-def write_indexes(directory: Path) -> None:
-    """Write `repodata.json` of each subdirectory whose packages are not exactly those that it lists.
+def _outdated(directory: Path) -> set[str]:
+    """The packages that were built as they no longer are (see REVISION)."""
+    built: dict[str, list[str]] = _read_json(directory / RECORD)
+    prefix = _key_prefix()
+    current = {name for key, names in built.items() if key.startswith(prefix) for name in names}
+    return {name for names in built.values() for name in names} - current
 
-    (rattler can do this, but its index tells the time at which it was made.)
+
+def write_indexes(
+    directory: Path,
+    said: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    subdirs: Collection[str] = (),
+    removed: Collection[str] | None = None,
+) -> None:
+    """Write `repodata.json` of each subdirectory that does not list exactly its packages, and of `subdirs`.
+
+    `said` are fields of a package (`<subdir>/<file>`) that a channel says otherwise than the package itself. What is
+    `removed` (`<subdir>/<file>`; None: what already was) stays for locks, and no new environment gets it.
+    (rattler can write an index, but its own tells the time at which it was made.)
     """
-    for folder in {directory / "noarch", *(path.parent for path in directory.glob("*/*.conda"))}:
-        folder.mkdir(exist_ok=True)
-        index = folder / "repodata.json"
-        files = sorted(folder.glob("*.conda"))
-        if list(_read_json(index).get("packages.conda", {"": None})) == [path.name for path in files]:
-            continue
-        content = {
-            "info": {"subdir": folder.name},
-            "packages": {},
-            "packages.conda": {path.name: _index_entry(path) for path in files},
-            "removed": [],
-            "repodata_version": 1,
-        }
-        _write_json(index, content)
+    archives = sorted(path for end in _ARCHIVES for path in directory.glob(f"*/*{end}"))
+    for name in sorted({"noarch", *subdirs, *(path.parent.name for path in archives)}):
+        index = directory / name / "repodata.json"
+        known = _read_json(index)
+        gone = [f"{name}/{file}" for file in known.get("removed", ())] if removed is None else removed
+        content: dict[str, Any] = {"info": {"subdir": name}, "packages": {}, "packages.conda": {}}
+        content |= {"removed": [], "repodata_version": 1}
+        for path in archives:
+            if path.parent.name != name:
+                continue
+            if f"{name}/{path.name}" in gone:
+                content["removed"].append(path.name)
+                continue
+            part = "packages.conda" if path.suffix == ".conda" else "packages"
+            entry = known.get(part, {}).get(path.name)
+            if entry is None or entry.get("size") != path.stat().st_size:
+                entry = _index_entry(path)
+            content[part][path.name] = {**entry, **said.get(f"{name}/{path.name}", {})}
+        if content != known:
+            index.parent.mkdir(exist_ok=True)
+            _write_json(index, content)
 
 
 def _index_entry(package: Path) -> dict[str, Any]:
@@ -223,6 +261,7 @@ def _index_entry(package: Path) -> dict[str, Any]:
     for archive, member in stream_conda_info(package):
         if member.name == "info/index.json":
             entry = json.load(archive.extractfile(member))
+            break
     data = package.read_bytes()
     digests = {"md5": hashlib.md5(data, usedforsecurity=False), "sha256": hashlib.sha256(data)}
     return entry | {name: digest.hexdigest() for name, digest in digests.items()} | {"size": len(data)}
@@ -253,10 +292,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     default = Path(__file__).parents[2] / "envs" / "channel.yml"
     parser.add_argument("directory", metavar="DIR", type=Path, help="the channel, made when it is not there")
     parser.add_argument("spec", metavar="SPEC", type=Path, nargs="?", default=default, help="default: %(default)s")
+    parser.add_argument("--platform", action="append", default=[], help="another platform; may be repeated")
     options = parser.parse_args(arguments)
     directory = Path(os.path.abspath(options.directory))  # noqa: PTH100  (resolve() would name what a link leads to)
     try:
-        packages = build_channel(directory, options.spec, _say)
+        packages = build_channel(directory, options.spec, _say, options.platform)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except OrchError as error:

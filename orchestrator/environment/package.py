@@ -26,7 +26,7 @@ from conda_package_streaming.create import conda_builder
 
 from orchestrator.errors import OrchError
 
-REVISION = 1
+REVISION = 2
 """Raised when the same wheel or interpreter gives other bytes than before; it is part of each file name."""
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -35,8 +35,8 @@ SITE_PACKAGES = f"lib/python{MINOR}/" + (
     # Debian's interpreter has a module search path of its own.
     "dist-packages" if "deb_system" in sysconfig.get_scheme_names() else "site-packages"
 )
-TIMESTAMP = 1_700_000_000
-"""Seconds since the epoch: the time of every file, and of every package."""
+FILE_TIME = 1_700_000_000
+"""Seconds since the epoch: the time of every file in a package."""
 
 ZSTD_LEVEL, ZSTD_THREADS = 3, 2
 
@@ -57,7 +57,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A package before it is written. `index` is its `info/index.json`; `members` gives its files, one at a time."""
+    """A package before it is written: `info/index.json`, `info/about.json`, and its files, one at a time."""
 
     index: Mapping[str, Any]
     about: Mapping[str, Any]
@@ -79,6 +79,13 @@ def conda_platform() -> str:
     if system not in systems or machine not in machines:
         raise OrchError(f"a channel can't be built on {system} {machine}: Linux and macOS machines can.")
     return f"{systems[system]}-{machines[machine]}"
+
+
+def site_packages(platform: str) -> str:
+    """The folder of this Python's packages, on this platform or another one."""
+    if platform == conda_platform():
+        return SITE_PACKAGES
+    return "Lib/site-packages" if platform.startswith("win-") else f"lib/python{MINOR}/site-packages"
 
 
 def digest(*parts: str) -> str:
@@ -149,7 +156,7 @@ def _add_file(archive: tarfile.TarFile, path: str, data: bytes, mode: int) -> No
 
 def _tar_info(path: str, mode: int) -> tarfile.TarInfo:
     info = tarfile.TarInfo(path)
-    info.mode, info.mtime = mode, TIMESTAMP
+    info.mode, info.mtime = mode, FILE_TIME
     return info
 
 

@@ -6,11 +6,13 @@ import hashlib
 import re
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from installer.sources import WheelFile
 from installer.utils import parse_entrypoints
@@ -23,21 +25,31 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from orchestrator.environment.package import (
     ABI,
     MINOR,
-    SITE_PACKAGES,
-    TIMESTAMP,
     Member,
     Recipe,
     conda_platform,
     digest,
+    site_packages,
 )
+from orchestrator.environment.wheel_tags import marker_variables
 from orchestrator.errors import OrchError
 
 PLACEHOLDER = "/PLACEHOLDER_PREFIX"
 
+MADE_UP = frozenset({(1980, 1, 1), (2016, 1, 1), (2020, 2, 2)})
+"""The days that build tools write into each wheel, so that its bytes do not depend on the day it is built."""
+
+_BINDING = {
+    "python": re.compile(r"python_|implementation"),
+    "system": re.compile(r"os_name|sys_platform|platform_(system|release|version)"),
+    "machine": re.compile(r"platform_machine"),
+}
+"""What a marker can depend on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel file, what its METADATA says, and its commands: (name, "module:function")."""
+    """A wheel file, what its METADATA says, its commands: (name, "module:function"), and when it came to be (UTC)."""
 
     path: Path
     sha256: str
@@ -46,22 +58,33 @@ class Wheel:
     tags: frozenset[Tag]
     metadata: Message
     commands: tuple[tuple[str, str], ...]
+    made: datetime | None
 
 
-def read_wheel(path: Path) -> Wheel:
-    """Read the name, tags, METADATA and entry points of a wheel. Raises OrchError when it is damaged."""
+def read_wheel(path: Path, uploaded: datetime | None = None) -> Wheel:
+    """Read the name, tags, METADATA and entry points of a wheel. Raises OrchError when it is damaged.
+
+    Where the time of its upload is not known, the newest time of a file in it counts, unless that is one of MADE_UP.
+    """
     try:
         name, version, _, tags = parse_wheel_filename(path.name)
         with WheelFile.open(path) as wheel, path.open("rb") as file:
             metadata = Parser().parsestr(wheel.read_dist_info("METADATA"))
             commands = _commands(wheel)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            made = uploaded or _newest(file)
     except (ValueError, KeyError, AssertionError, zipfile.BadZipFile) as error:
         raise OrchError(f"{path.name} can't be read as a wheel: {error}") from error
     for command, _ in commands:
         if not re.fullmatch(r"\w[\w.+-]*", command):
             raise OrchError(f"{path.name} has an entry point with the name {command!r}, which can't be a command.")
-    return Wheel(path, sha256, str(name), str(version), frozenset(tags), metadata, tuple(commands))
+    return Wheel(path, sha256, str(name), str(version), frozenset(tags), metadata, tuple(commands), made)
+
+
+def _newest(file: BinaryIO) -> datetime | None:
+    with zipfile.ZipFile(file) as archive:
+        newest = max(member.date_time for member in archive.infolist())
+    return None if newest[:3] in MADE_UP else datetime(*newest, tzinfo=UTC)
 
 
 def _commands(wheel: WheelFile) -> list[tuple[str, str]]:
@@ -71,71 +94,94 @@ def _commands(wheel: WheelFile) -> list[tuple[str, str]]:
     return sorted((name, f"{module}:{function}") for name, module, function, _ in found)
 
 
-def wheel_recipe(wheel: Wheel, wheels: Mapping[str, Wheel]) -> Recipe:
+def wheel_recipe(wheel: Wheel, wheels: Mapping[str, Wheel], platform: str | None = None) -> Recipe:
     """The conda package of a wheel.
 
-    A pure wheel becomes `noarch: python`, another one a package for the running platform and Python. `wheels`, by
-    name, are those that extras (`name[extra]`) in its requirements may name: conda has no extras, so what an extra
-    asks for becomes a dependency of the one who asks.
+    A pure wheel becomes `noarch: python`, another one a package for `platform` (the running one) and this Python; so
+    does a pure one whose requirements are others on another machine. `wheels`, by name, are those that extras
+    (`name[extra]`) in its requirements may name: conda has no extras, so what an extra asks for becomes a dependency
+    of the one who asks. A package for Windows has no commands: they would be programs of their own there.
     """
+    platform = platform or conda_platform()
     pure = all(tag.abi == "none" and tag.platform == "any" for tag in wheel.tags)
-    needed, python_bound = requirements_of(wheel.metadata, wheels)
+    needed, bound = requirements_of(wheel.metadata, wheels, platform)
+    noarch = pure and "machine" not in bound
     python = wheel.metadata.get("Requires-Python")
     depends = [*needed, _match_text("python", SpecifierSet(python)) if python else "python"]
-    if python_bound or not pure:
+    if "python" in bound or not noarch:
         depends.append(_this_python())
+    if "system" in bound and noarch:
+        depends.append(f"__{platform.partition('-')[0]}")
     if not pure:
         depends += [f"python_abi {MINOR}.* *_{ABI}", *_system_needs(wheel.tags)]
     depends = sorted(set(depends))
-    content = digest(wheel.sha256, *depends)
+    content = digest(wheel.sha256, str(wheel.made), *depends)
     index = {
         "name": canonicalize_name(wheel.name),
         "version": wheel.version,
-        "build": f"pyh{content}_0" if pure else f"py{ABI[2:]}h{content}_0",
+        "build": f"pyh{content}_0" if noarch else f"py{ABI[2:]}h{content}_0",
         "build_number": 0,
-        "subdir": "noarch" if pure else conda_platform(),
+        "subdir": "noarch" if noarch else platform,
         "depends": depends,
-        "timestamp": TIMESTAMP * 1000,
     }
-    if pure:
+    if wheel.made is not None:
+        index["timestamp"] = int(wheel.made.timestamp()) * 1000
+    if noarch:
         index["noarch"] = "python"
     if license_name := wheel.metadata.get("License-Expression"):
         index["license"] = license_name
     return Recipe(
         index,
         {"summary": wheel.metadata.get("Summary", ""), "extra": {"wheel": wheel.path.name, "sha256": wheel.sha256}},
-        lambda: _wheel_members(wheel, pure),
-        tuple(f"{name} = {call}" for name, call in wheel.commands) if pure else (),
+        lambda: _wheel_members(wheel, None if noarch else platform),
+        tuple(f"{name} = {call}" for name, call in wheel.commands) if noarch else (),
     )
 
 
 def requirements_of(
-    metadata: Message, wheels: Mapping[str, Wheel], extras: Iterable[str] = ("",), asked: frozenset[str] = frozenset()
-) -> tuple[list[str], bool]:
-    """The dependencies that METADATA asks for on this platform and Python, as conda match specs.
+    metadata: Message,
+    wheels: Mapping[str, Wheel],
+    platform: str,
+    extras: Collection[str] = ("",),
+    asked: frozenset[str] = frozenset(),
+) -> tuple[list[str], set[str]]:
+    """The dependencies that METADATA asks for on a platform, with this Python, as conda match specs.
 
-    The second value tells whether another Python could give other ones. Raises OrchError when METADATA holds a
-    requirement that isn't one.
+    The second value tells what could give other ones: another "python", another operating "system", another
+    "machine". Raises OrchError when METADATA holds a requirement that isn't one.
     """
     found: list[str] = []
-    python_bound = False
+    bound: set[str] = set()
     machine = {key: str(value) for key, value in default_environment().items()}
+    if platform != conda_platform():
+        machine |= marker_variables(platform)
     for line in metadata.get_all("Requires-Dist") or ():
         try:
             requirement = Requirement(line)
         except InvalidRequirement as error:
             raise OrchError(f"{metadata['Name']} {metadata['Version']} has a broken Requires-Dist: {error}") from error
         if requirement.marker is not None:
-            python_bound |= "python_" in str(requirement.marker) or "implementation" in str(requirement.marker)
+            if not _is_of_extras(str(requirement.marker), extras):
+                continue
+            bound |= {what for what, words in _BINDING.items() if words.search(str(requirement.marker))}
             if not any(requirement.marker.evaluate({**machine, "extra": extra}) for extra in extras):
                 continue
         found.append(match_spec(requirement))
         name = canonicalize_name(requirement.name)
         if requirement.extras and name in wheels and name not in asked:
-            more, bound = requirements_of(wheels[name].metadata, wheels, sorted(requirement.extras), asked | {name})
+            more_asked = asked | {name}
+            more, also = requirements_of(
+                wheels[name].metadata, wheels, platform, sorted(requirement.extras), more_asked
+            )
             found += more
-            python_bound |= bound
-    return sorted(set(found)), python_bound
+            bound |= also
+    return sorted(set(found)), bound
+
+
+def _is_of_extras(marker: str, extras: Collection[str]) -> bool:
+    """False when the marker holds only with an extra that is not among `extras`, on whatever machine."""
+    named = re.findall(r'extra == "([^"]*)"', marker)
+    return not named or " or " in marker or any(extra in named for extra in extras)
 
 
 def match_spec(requirement: Requirement) -> str:
@@ -171,9 +217,10 @@ def _system_needs(tags: Iterable[Tag]) -> list[str]:
     return [f"{name} >={min(versions)[0]}.{min(versions)[1]}" for name, versions in found.items()]
 
 
-def _wheel_members(wheel: Wheel, pure: bool) -> Iterator[Member]:
-    site = "site-packages" if pure else SITE_PACKAGES
-    scripts = "python-scripts" if pure else "bin"
+def _wheel_members(wheel: Wheel, platform: str | None) -> Iterator[Member]:
+    windows = platform is not None and platform.startswith("win-")
+    site = site_packages(platform) if platform else "site-packages"
+    scripts = "Scripts" if windows else "bin" if platform else "python-scripts"
     places = {"purelib": site, "platlib": site, "scripts": scripts, "data": "", "headers": f"include/{wheel.name}"}
     with WheelFile.open(wheel.path) as source:
         data_folder = source.data_dir + "/"
@@ -189,7 +236,7 @@ def _wheel_members(wheel: Wheel, pure: bool) -> Iterator[Member]:
                     executable = True
             yield Member(str(PurePosixPath(place, path)), data, executable, placeholder)
         yield Member(f"{site}/{source.dist_info_dir}/INSTALLER", b"conda\n")
-    if not pure:
+    if platform and not windows:
         for name, call in wheel.commands:
             module, _, function = call.partition(":")
             lines = ["import sys", f"from {module} import {function.split('.')[0]}", f"sys.exit({function}())", ""]

@@ -1,8 +1,8 @@
-"""Which wheels fit a platform that is not the running one: uv's name for it, and the tags of its wheels."""
+"""Wheels for a platform that is not the running one: uv's name for it, the tags that fit, and what markers see."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrator.errors import OrchError
@@ -21,6 +21,14 @@ _TARGETS = {
     "osx-64": _Target("x86_64-apple-darwin", "macos", "x86_64"),
     "osx-arm64": _Target("aarch64-apple-darwin", "macos", "arm64"),
     "win-64": _Target("x86_64-pc-windows-msvc", "windows", "amd64"),
+}
+WHEEL_PLATFORMS = tuple(_TARGETS)
+"""The conda platforms that PyPI has wheels for."""
+
+_SYSTEMS = {
+    "linux": {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"},
+    "macos": {"os_name": "posix", "sys_platform": "darwin", "platform_system": "Darwin"},
+    "windows": {"os_name": "nt", "sys_platform": "win32", "platform_system": "Windows"},
 }
 _GLIBC_MINOR = 28
 """As conda-lock's table of virtual packages supposes, and uv's platform above."""
@@ -44,6 +52,13 @@ def platform_tags(platform: str) -> tuple[str, ...]:
     if target.system == "macos":
         return tuple(mac_platforms(_MACOS, target.machine))
     return tuple(_manylinux(target.machine))
+
+
+def marker_variables(platform: str) -> Mapping[str, str]:
+    """What the markers of a requirement see of a platform (PEP 508)."""
+    target = _target(platform)
+    machine = target.machine.upper() if target.system == "windows" else target.machine
+    return _SYSTEMS[target.system] | {"platform_machine": machine, "platform_release": "", "platform_version": ""}
 
 
 def _manylinux(machine: str) -> Iterator[str]:

@@ -7,13 +7,17 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from email.message import Message
 from pathlib import Path
 
 import pytest
 import rattler
+from dated_index import dated_index
 from hypothesis import given
 from hypothesis import strategies as st
+from made_index import Index
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -46,6 +50,35 @@ def install(channel: Path, prefix: Path, cache: Path, *specs: str) -> list[str]:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
+
+
+SOLVE = """
+import asyncio, os, sys
+import rattler
+
+async def main(channel, platform, *specs):
+    system = platform.split("-")[0]
+    virtual = [
+        rattler.GenericVirtualPackage(rattler.PackageName(name), rattler.Version(version), rattler.BuildString("0"))
+        for name, version in ((f"__{system}", "13"), ("__glibc", "2.40"))
+    ]
+    records = await rattler.solve(
+        [rattler.Channel(channel)], [rattler.MatchSpec(s) for s in specs], platforms=[platform, "noarch"],
+        gateway=rattler.Gateway(cache_dir=channel + "/.cache"), virtual_packages=virtual,
+    )
+    print(*sorted(f"{r.name.normalized}:{r.subdir}" for r in records))
+
+asyncio.run(main(*sys.argv[1:]))
+sys.stdout.flush()
+os._exit(0)  # as above
+"""
+
+
+def solve(channel: Path, platform: str, *specs: str) -> list[tuple[str, ...]]:
+    """The packages for a platform, each as name and subdirectory, sorted."""
+    done = subprocess.run([sys.executable, "-c", SOLVE, str(channel), platform, *specs], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [tuple(item.split(":")) for item in done.stdout.split()]
 
 
 def in_prefix(prefix: Path, *command: str) -> str:
@@ -197,10 +230,126 @@ def test_another_spec_adds_its_packages(tmp_path: Path, only_local_wheels: Path)
     assert {entry["name"] for entry in listed.values()} == {"demo", "other", "python_abi"}
 
 
+def listed(directory: Path, subdir: str = "noarch") -> dict[str, dict]:
+    """The records of a subdirectory's index by name; the newest of several."""
+    table = json.loads((directory / subdir / "repodata.json").read_text())["packages.conda"]
+    return {entry["name"]: entry for entry in sorted(table.values(), key=lambda entry: entry.get("timestamp", 0))}
+
+
+def day(entry: dict) -> str:
+    return datetime.fromtimestamp(entry["timestamp"] / 1000, UTC).date().isoformat()
+
+
+def test_packages_of_an_older_kind_stay_for_locks_and_are_not_listed(
+    tmp_path: Path, only_local_wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wheel(only_local_wheels)
+    spec, directory = spec_file(tmp_path, "demo"), tmp_path / "channel"
+    with monkeypatch.context() as older:
+        older.setattr("orchestrator.environment.package.REVISION", 0)
+        old = set(build_channel(directory, spec))
+    new = set(build_channel(directory, spec))
+    table = json.loads((directory / "noarch/repodata.json").read_text())
+    assert not old & new
+    assert all(path.exists() for path in old | new)
+    assert set(table["packages.conda"]) == {path.name for path in new if path.parent.name == "noarch"}
+    assert set(table["removed"]) == {path.name for path in old if path.parent.name == "noarch"}
+
+
+def test_every_package_tells_when_it_came_to_be(channel: Path) -> None:
+    tables = [json.loads(path.read_text())["packages.conda"] for path in channel.glob("*/repodata.json")]
+    entries = [entry for table in tables for entry in table.values()]
+    assert all("timestamp" in entry for entry in entries)
+    (six,) = (entry for entry in entries if (entry["name"], entry["version"]) == ("six", "1.16.0"))
+    assert day(six) == "2021-05-05"
+
+
+def test_a_time_in_the_wheel_counts_unless_build_tools_make_it_up(
+    tmp_path: Path, only_local_wheels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, date in (("demo", (2022, 3, 4, 5, 6, 8)), ("other", (2020, 2, 2, 0, 0, 0))):
+        wheel = write_wheel(tmp_path, name)
+        with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(only_local_wheels / wheel.name, "w") as target:
+            for member in source.infolist():
+                target.writestr(zipfile.ZipInfo(member.filename, date), source.read(member))
+    assert main([str(tmp_path / "channel"), str(spec_file(tmp_path, "demo", "other"))]) == 0
+    entries = listed(tmp_path / "channel")
+    assert day(entries["demo"]) == "2022-03-04"
+    assert "timestamp" not in entries["other"]
+    assert "--as-of passes them over): other-1.0-py3-none-any.whl" in capsys.readouterr().err
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
+    """An index in a folder, which tells no times, and as the main index the same files with their times."""
+    index = Index(tmp_path / "index")
+    with dated_index(index.folder / "files", lambda _: "2021-06-30") as url:
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+        monkeypatch.setenv("PIP_INDEX_URL", url)
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", index.url)
+        yield index
+
+
+def test_the_time_of_the_upload_counts_also_when_another_index_has_the_wheel_first(
+    tmp_path: Path, index: Index
+) -> None:
+    index.wheel("demo", "1.0")
+    build_channel(tmp_path / "channel", spec_file(tmp_path, "demo"))
+    assert day(listed(tmp_path / "channel")["demo"]) == "2021-06-30"
+
+
+def test_another_platform_has_its_own_wheels_and_requirements(tmp_path: Path, index: Index) -> None:
+    for tag in ("manylinux_2_17_x86_64", "macosx_11_0_arm64", "win_amd64"):
+        index.wheel("native", "1.0", tag=f"py3-none-{tag}")
+    index.wheel(
+        "pure", "1.0", ["native", "for-windows; sys_platform == 'win32'", "for-arm; platform_machine == 'arm64'"]
+    )
+    index.wheel("for-windows", "1.0")
+    index.wheel("for-arm", "1.0")
+    spec = spec_file(tmp_path, "pure", "for-windows; os_name == 'nt'")
+    build_channel(tmp_path / "channel", spec, platforms=("osx-arm64", "win-64"))
+
+    expected = {
+        "linux-64": {"native", "pure", "python", "python_abi"},
+        "osx-arm64": {"for-arm", "native", "pure", "python", "python_abi"},
+        "win-64": {"for-windows", "native", "pure", "python", "python_abi"},
+    }
+    for platform, names in expected.items():
+        found = solve(tmp_path / "channel", platform, "pure")
+        assert {name for name, _ in found} == names
+        assert {subdir for name, subdir in found if name in ("native", "pure", "python")} == {platform}
+
+
+def test_a_pure_package_with_other_requirements_elsewhere_is_one_for_each_system(tmp_path: Path, index: Index) -> None:
+    index.wheel("demo", "1.0", ["for-windows; sys_platform == 'win32'"])
+    index.wheel("for-windows", "1.0")
+    build_channel(tmp_path / "channel", spec_file(tmp_path, "demo"), platforms=("win-64", "osx-arm64"))
+    assert [name for name, _ in solve(tmp_path / "channel", "win-64", "demo")] == ["demo", "for-windows", "python"]
+    assert [name for name, _ in solve(tmp_path / "channel", "osx-arm64", "demo")] == ["demo", "python"]
+
+
+def test_a_channel_of_other_platforms_grows_like_any_other(tmp_path: Path, index: Index) -> None:
+    index.wheel("demo", "1.0")
+    spec, directory = spec_file(tmp_path, "demo"), tmp_path / "channel"
+    here = build_channel(directory, spec)
+    both = build_channel(directory, spec, platforms=("osx-arm64",))
+    before = contents(directory)
+    assert {path.parent.name for path in set(both) - set(here)} == {"osx-arm64"}
+    assert build_channel(directory, spec, platforms=("osx-arm64",)) == both
+    assert contents(directory) == before
+
+
+def test_a_platform_that_pypi_has_no_wheels_for_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no wheels for the platform osx-65; there are for linux-64, .*win-64"):
+        build_channel(tmp_path / "channel", spec_file(tmp_path, "six"), platforms=("osx-65",))
+    assert not (tmp_path / "channel").exists()
+
+
 def test_a_requirement_without_a_wheel_ends_with_one_sentence_and_nothing_half_done(
     tmp_path: Path, only_local_wheels: Path
 ) -> None:
-    with pytest.raises(OrchError, match="pip finds no wheels for demo"):
+    with pytest.raises(OrchError, match="there are no wheels of demo"):
         build_channel(tmp_path / "channel", spec_file(tmp_path, "demo"))
     assert not list((tmp_path / "channel").glob(".new-*"))
     assert not list((tmp_path / "channel").glob("*/demo-*"))
@@ -277,15 +426,16 @@ def metadata(*requires: str) -> Message:
 
 def test_requirements_of_other_systems_and_unasked_extras_are_left_out() -> None:
     lines = ("colorama; sys_platform == 'win32'", "tomli; python_version < '3'", "pytest; extra == 'test'", "Idna>=3")
-    assert requirements_of(metadata(*lines), {}) == (["idna >=3"], True)
+    assert requirements_of(metadata(*lines), {}, "linux-64") == (["idna >=3"], {"python", "system"})
 
 
 def test_what_an_extra_asks_for_becomes_a_requirement(tmp_path: Path) -> None:
     web = read_wheel(
         write_wheel(tmp_path, "web", requires=("six", "click; extra == 'cli'", "web[cli]; extra == 'all'"))
     )
-    assert requirements_of(metadata("web[all]"), {"web": web})[0] == ["six", "web"]
-    assert requirements_of(metadata("web[cli]"), {"web": web})[0] == ["click", "six", "web"]
+    assert requirements_of(metadata("pandas; extra == 'x' and os_name == 'nt'"), {}, "win-64") == ([], set())
+    assert requirements_of(metadata("web[all]"), {"web": web}, "linux-64")[0] == ["six", "web"]
+    assert requirements_of(metadata("web[cli]"), {"web": web}, "linux-64")[0] == ["click", "six", "web"]
 
 
 @pytest.mark.parametrize(
