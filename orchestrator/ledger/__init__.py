@@ -5,7 +5,7 @@ standard library only.
 """
 
 from orchestrator.ledger.connection import connect, network_file_system
-from orchestrator.ledger.kept import blobs_of, folder_inputs, is_named, live_runs, package_count
+from orchestrator.ledger.kept import blobs_of, folder_inputs, is_named, live_runs, package_count, runs_by_lock
 from orchestrator.ledger.query import (
     RunRow,
     experiment_name,
@@ -51,6 +51,7 @@ __all__ = [
     "rebuild",
     "remove_run",
     "resolve_run",
+    "runs_by_lock",
     "short_id",
     "version_key",
     "write_environment",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 
 from orchestrator.ledger.connection import telling
 
@@ -12,6 +13,13 @@ def live_runs(connection: sqlite3.Connection) -> list[str]:
     with telling(connection):
         rows = connection.execute("SELECT run_id FROM runs WHERE status IN ('running', 'orphaned')").fetchall()
     return [row[0] for row in rows]
+
+
+def runs_by_lock(connection: sqlite3.Connection) -> Counter[str]:
+    """How many runs name each lock, as theirs or as the one of another platform."""
+    query = "SELECT lock_id FROM runs UNION ALL SELECT value FROM runs, json_each(other_locks)"
+    with telling(connection):
+        return Counter(row[0] for row in connection.execute(query))
 
 
 def blobs_of(connection: sqlite3.Connection, run_id: str) -> list[str]:

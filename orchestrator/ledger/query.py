@@ -148,6 +148,8 @@ def _spec(connection: sqlite3.Connection, run_id: str, row: sqlite3.Row) -> dict
     """The JSON of the run's spec: its portable part, and what the run alone knows."""
     spec: dict[str, Any] = json.loads(row["canonical"])
     spec["entry_point"] = from_text(row["entry_point"])
+    # What is empty has no place in the portable part.
+    spec["environment"] = {"link_scripts": [], **spec["environment"]}
     spec["environment"] |= {"as_of": row["as_of"], "others": json.loads(row["other_locks"] or "{}")}
     urls = connection.execute("SELECT url FROM submodules WHERE run_id = ? ORDER BY position", (run_id,))
     submodules = [s | {"url": from_text(url)} for s, (url,) in zip(spec["source"]["submodules"], urls, strict=True)]

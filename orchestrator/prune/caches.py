@@ -1,0 +1,101 @@
+"""What was fetched or built for environments and goes: extracted packages, wheels, the caches of uv and of rattler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from orchestrator.environment.lock import LockedPackage, locked_packages
+from orchestrator.errors import OrchError
+from orchestrator.paths import Home
+from orchestrator.prune.environments import last_uses, lock_folders
+from orchestrator.prune.scene import Scene, Thing, is_own, newest
+from orchestrator.prune.shelf import hold
+
+BUSY = "packages are being fetched or installed: the caches stay as they are."
+
+_ARCHIVE_ENDS = (".conda", ".tar.bz2")
+
+
+def idle_caches(scene: Scene, going: Collection[str]) -> list[Thing]:
+    """What no lock names, but those `going`. Raises OrchError when a lock can't be read.
+
+    Where what runs need may go, locks count that were used since; but a wheel that was built here no index has, so it
+    stays with its lock. uv's cache goes whole, when no lock has pip packages.
+    """
+    home = scene.home
+    uses = last_uses(home)
+    every: list[LockedPackage] = []
+    recent: list[LockedPackage] = []
+    for folder in lock_folders(home):
+        if folder.name in going:
+            continue
+        packages = locked_packages(home, folder.name)
+        every += packages
+        if scene.idle_needed is None or not scene.is_idle(uses[folder.name], scene.idle_needed):
+            recent += packages
+    found = [*_packages(home, recent), *_wheels(home, every)]
+    uv, index = home.cache / "uv", home.cache / "repodata"
+    if uv.is_dir() and not any(package.manager == "pip" for package in recent):
+        found.append(Thing("cache", "uv", uv))
+    # What channels have is needed by no run, but by each solve: it goes with time alone.
+    if scene.idle_needed is not None and index.is_dir() and scene.is_idle(newest(index.iterdir()), scene.idle_needed):
+        found.append(Thing("cache", "repodata", index))
+    return found
+
+
+def take_caches(scene: Scene, things: list[Thing], take: Callable[[Thing], None]) -> None:
+    """Take those of `things` that are still idle. Raises OrchError as `idle_caches` does, or when they are in use."""
+    if not things:
+        return
+    with no_jobs(scene.home) as quiet:
+        if not quiet:
+            raise OrchError(BUSY)
+        # A lock that was made since the plan names packages too.
+        still = {thing.path for thing in idle_caches(scene, ())}
+        for thing in things:
+            if thing.path in still:
+                take(thing)
+
+
+@contextmanager
+def no_jobs(home: Home) -> Iterator[bool]:
+    """Whether no worker is at work; while the block runs none begins (see `environment.worker.run_job`)."""
+    jobs = home.cache / "jobs"
+    jobs.mkdir(mode=0o700, exist_ok=True)
+    with ExitStack() as held:
+        hold(jobs, held, wait=True)
+        yield all(hold(folder, held) for folder in jobs.iterdir())
+
+
+def _packages(home: Home, needed: Collection[LockedPackage]) -> Iterator[Thing]:
+    folder = home.cache / "pkgs"
+    names = {_stem(package.file_name).lower() for package in needed if package.manager == "conda"}
+    there = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+    for name, path in sorted(there.items()):
+        if not path.is_dir() or name.lower() in names:
+            continue
+        # Hidden ones are of a killed rattler: nothing is being fetched now.
+        more = [there[name + end] for end in (".lock", *_ARCHIVE_ENDS) if name + end in there]
+        yield Thing("left over" if name.startswith(".") else "package", name, path, more=tuple(more))
+
+
+def _stem(file_name: str) -> str:
+    for end in _ARCHIVE_ENDS:
+        file_name = file_name.removesuffix(end)
+    return file_name
+
+
+def _wheels(home: Home, needed: Collection[LockedPackage]) -> Iterator[Thing]:
+    folder = home.cache / "wheels"
+    if not folder.is_dir() or not is_own(home.cache, home):
+        return  # perhaps another home has the lock that needs one
+    hashes = {package.sha256 for package in needed}
+    for path in sorted(folder.iterdir()):
+        if path.name not in hashes:
+            yield Thing("wheel", next((file.name for file in _inside(path)), path.name), path)
+
+
+def _inside(path: Path) -> list[Path]:
+    return sorted(path.iterdir()) if path.is_dir() else []
