@@ -1,0 +1,89 @@
+"""The archives of packages as files: what the package cache does not keep."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rattler.package_streaming import download_to_path
+
+from orchestrator.environment.engine.connection import Connection
+from orchestrator.environment.engine.errors import explained
+from orchestrator.environment.lock import LockedPackage
+from orchestrator.environment.offline import not_here
+from orchestrator.environment.redact import without_credentials
+from orchestrator.errors import OrchError
+
+_AT_ONCE = 8
+_ATTEMPTS = 3
+
+
+async def fetch(
+    connection: Connection,
+    wanted: Mapping[Path, LockedPackage],
+    aside: Path,
+    *,
+    fetched: Callable[[LockedPackage], None],
+) -> None:
+    """Download the archives of conda packages, each to its path, whole and with the sha256 of the lock.
+
+    `aside` is a folder of the same file system for what is not yet whole. `fetched` is called after each. Raises
+    OrchError that names the package, offline all that are missing; OSError when the disk is full.
+    """
+    if connection.offline:
+        urls = {package.file_name: connection.reached(package.url) for package in wanted.values()}
+        if missing := sorted(name for name, url in urls.items() if not connection.in_folder(url)):
+            raise OrchError(not_here(missing, f"in [mirrors] of {connection.config}"))
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(number: int, place: Path, package: LockedPackage) -> None:
+        async with turns:
+            part = aside / f"{number}.part"
+            await _download(connection, package, part)
+            part.replace(place)
+            fetched(package)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for number, (place, package) in enumerate(wanted.items()):
+                tasks.create_task(one(number, place, package))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
+async def _download(connection: Connection, package: LockedPackage, part: Path) -> None:
+    url = connection.reached(package.url)
+    for _ in range(_ATTEMPTS):
+        try:
+            await download_to_path(connection.client, url, part)
+        except Exception as error:
+            raise _failed(error, package, url, connection) from error
+        # rattler takes the end of a connection for the end of the file.
+        found = await asyncio.to_thread(_sha256, part)
+        if found == package.sha256:
+            return
+    size = part.stat().st_size
+    of = f" of {package.size}" if package.size is not None else ""
+    raise OrchError(
+        f"the package {package.file_name} does not match its hash: the lock says sha256 {package.sha256}, "
+        f"{without_credentials(package.url)} has {found} ({size}{of} bytes). It was not taken."
+    )
+
+
+def _failed(error: Exception, package: LockedPackage, url: str, connection: Connection) -> Exception:
+    text = str(error)
+    if "No space left" in text:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if text.startswith("Request failed after"):
+        # All that rattler says when it reached no server.
+        text = f"error sending request for url ({url})"
+    return explained(RuntimeError(f"failed to fetch {package.file_name}\n{text}"), connection)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
