@@ -12,6 +12,8 @@ from orchestrator.errors import OrchError
 MOVABLE = ("envs", "store", "work", "cache")
 """The folders that `[paths]` in `config.toml` may place elsewhere."""
 
+_GROUP_WRITES, _OTHERS_WRITE = 0o020, 0o002
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -67,6 +69,7 @@ def stays_below(path: str) -> bool:
 def open_home(environ: Mapping[str, str] = os.environ, *, offline: bool = False) -> Home:
     """The home that `ORCH_HOME` names (default `~/.local/share/orch`), made when it is not there, mode 0700.
 
+    In a folder of `[paths]` that other users can write to, or that is another's, a part of the user's own is used.
     Raises OrchError when it can't be made or written, or when its `config.toml` can't be read.
     """
     named = environ.get("ORCH_HOME")
@@ -75,7 +78,10 @@ def open_home(environ: Mapping[str, str] = os.environ, *, offline: bool = False)
     try:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         moved = _moved_paths(root)
-        home = Home(root, *(moved.get(name, root / name) for name in MOVABLE), offline=offline)
+        for folder in moved.values():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        placed = {name: _own_part(folder) for name, folder in moved.items()}
+        home = Home(root, *(placed.get(name, root / name) for name in MOVABLE), offline=offline)
         for folder in (home.runs, home.locks, home.sources, *(getattr(home, name) for name in MOVABLE)):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -84,6 +90,29 @@ def open_home(environ: Mapping[str, str] = os.environ, *, offline: bool = False)
             "Set ORCH_HOME to a folder that you can write."
         ) from error
     return home
+
+
+def _own_part(folder: Path) -> Path:
+    """`folder`, or where other users have a say in it, a folder of the user's own inside.
+
+    Whoever can write to a cache or an environment decides what its users run: an extracted package is checked against
+    hashes that stand beside it. So these are never shared between users; archives may be, in a folder of `[mirrors]`.
+    """
+    if not hasattr(os, "geteuid"):  # Windows has no such modes
+        return folder
+    user, facts = os.geteuid(), folder.stat()
+    # A private group has the number of its user; where each user has one, files are usually made writable for it.
+    written = facts.st_mode & _OTHERS_WRITE or (facts.st_mode & _GROUP_WRITES and facts.st_gid != user)
+    if facts.st_uid == user and not written:
+        return folder
+    part = folder / str(user)
+    part.mkdir(exist_ok=True, mode=0o700)
+    if part.is_symlink() or part.stat().st_uid not in (user, 0):
+        raise OrchError(
+            f"{part}, where orch would keep what is yours of the shared folder {folder}, belongs to another user. "
+            "Name a folder of your own in [paths]."
+        )
+    return part
 
 
 def _moved_paths(root: Path) -> dict[str, Path]:

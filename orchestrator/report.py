@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
+
+_SECONDS = 0.1
 
 
 class Report(Protocol):
     """Receives progress. `phase` is the word in the left column (`source`, `environment`, ...)."""
 
     def __call__(self, phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
-        """Say `text` of `phase`. With `done` and `total` it is a passing count, else a line to keep."""
+        """Say `text` of `phase`. With `done` it is a passing count (`text` says of what), else a line to keep."""
 
 
 def silent(phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
     """The report nobody listens to."""
+
+
+def seldom(report: Report) -> Report:
+    """`report`, with ten counts in a second at most and none twice. Lines to keep and a count's end get through."""
+    told, last = 0.0, ("", 0)
+
+    def say(phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
+        nonlocal told, last
+        if done is None:
+            report(phase, text)
+            return
+        now = time.monotonic()
+        if (text, done) != last and (done == total or now - told >= _SECONDS):
+            told, last = now, (text, done)
+            report(phase, text, done=done, total=total)
+
+    return say

@@ -13,9 +13,10 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Literal
 
-Kind = Literal["altered", "truncated", "missing", "unavailable", "slow"]
+Kind = Literal["altered", "truncated", "missing", "unavailable", "unauthorized", "slow", "trickle", "cut"]
 """altered: a whole, valid archive with other bytes, so another sha256. truncated: half of it, with a length that says
-so. missing: 404. unavailable: 503. slow: one second late."""
+so. missing: 404. unavailable: 503. unauthorized: 401. slow: one second late. trickle: in twenty pieces, within
+a second. cut: the connection ends in the middle of the file."""
 
 
 @dataclass
@@ -84,20 +85,28 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(with_body=True)
 
     def reply(self, with_body: bool) -> None:
-        status, data = self.answer(self.path.lstrip("/"), with_body)
+        fault = self.server.channel.next_fault(self.path.lstrip("/"), counted=with_body)
+        status, data = self.answer(self.path.lstrip("/"), fault)
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        if with_body:
-            self.wfile.write(data)
+        if with_body and fault == "cut":
+            self.wfile.write(data[: len(data) // 2])
+            self.close_connection = True
+        elif with_body:
+            piece = len(data) // 20 + 1 if fault == "trickle" else len(data) + 1
+            for start in range(0, len(data), piece):
+                self.wfile.write(data[start : start + piece])
+                time.sleep(0.05 if fault == "trickle" else 0)
 
-    def answer(self, path: str, with_body: bool) -> tuple[int, bytes]:
-        fault = self.server.channel.next_fault(path, counted=with_body)
+    def answer(self, path: str, fault: object) -> tuple[int, bytes]:
         file = self.server.directory / path
         if fault == "slow":
             time.sleep(1)
         if fault == "unavailable":
             return 503, b""
+        if fault == "unauthorized" and "Authorization" not in self.headers:
+            return 401, b""
         if fault == "missing" or ".." in path or not file.is_file():
             return 404, b""
         data = file.read_bytes()

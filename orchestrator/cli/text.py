@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,12 @@ def size(count: int) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 output`, `2 outputs`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def count_line(phase: str, text: str, done: int, total: int | None) -> str:
+    """A passing count, cut to what the terminal of stderr has in one line: a broken one could not be written again."""
+    line = f"  {phase:<12} {text} {done}" + (f"/{total}" if total else "")
+    return line[: os.get_terminal_size(2).columns - 1]
 
 
 def age(text: str) -> str:

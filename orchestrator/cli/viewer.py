@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from io import FileIO
 from typing import Any, BinaryIO
 
-from orchestrator.cli.text import duration, plural, size
+from orchestrator.cli.text import count_line, duration, plural, size
 from orchestrator.execute.launch import SIGNALS, Launched
 
 _POLL_SECONDS = 0.03
 _CHUNK = 1 << 16
 _INTERRUPTS, _INTERRUPT_SECONDS = 3, 2.0
 _LONG_SECONDS = 2.0
+_LABEL = 14
+"""Characters of a line before its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +253,8 @@ def _print_waiting(seen: Seen) -> None:
 def _print_count(line: Mapping[str, Any], seen: Seen) -> None:
     """A passing count: on a terminal one line that changes, elsewhere nothing."""
     if sys.stderr.isatty():
-        label = _dim(f"  {line['phase']:<12}")
-        sys.stderr.write(f"\r\x1b[K{label} {line['text']} {line['done']}/{line['total']}")
+        shown = count_line(line["phase"], line["text"], line["done"], line["total"])
+        sys.stderr.write(f"\r\x1b[K{_dim(shown[:_LABEL])}{shown[_LABEL:]}")
         sys.stderr.flush()
         seen.counting = True
 

@@ -4,14 +4,32 @@ What needs no network (`host`, `virtual`, the pixi.lock of `export`) uses its pl
 """
 
 from orchestrator.environment.engine.connection import Connection, channel_urls, connect, run
-from orchestrator.environment.engine.link import install, milliseconds, noarch_of, packaged, records_of, refuse_misnamed
-from orchestrator.environment.engine.solve import UnsolvableError, has_package, match_spec, package_names, solve
+from orchestrator.environment.engine.fetch import fetch
+from orchestrator.environment.engine.link import (
+    install,
+    milliseconds,
+    noarch_of,
+    packaged,
+    records_of,
+    refuse_misnamed,
+    to_fetch,
+)
+from orchestrator.environment.engine.query import pattern, query
+from orchestrator.environment.engine.solve import (
+    UnsolvableError,
+    has_package,
+    match_spec,
+    package_names,
+    records_in,
+    solve,
+)
 
 __all__ = [
     "Connection",
     "UnsolvableError",
     "channel_urls",
     "connect",
+    "fetch",
     "has_package",
     "install",
     "match_spec",
@@ -19,8 +37,12 @@ __all__ = [
     "noarch_of",
     "package_names",
     "packaged",
+    "pattern",
+    "query",
+    "records_in",
     "records_of",
     "refuse_misnamed",
     "run",
     "solve",
+    "to_fetch",
 ]

@@ -31,7 +31,8 @@ class Connection:
     """What a call needs to reach packages.
 
     `stand_ins` maps a `file://` channel to the URL that stands for it; `places` maps what people know (a folder) to
-    what stands in rattler's messages; `folders` maps the URL of a channel to the folders that are asked for it.
+    what stands in rattler's messages; `mirrors` maps the URL of a channel to those that are asked instead, `folders` to
+    the folders among them.
     """
 
     client: rattler.Client
@@ -39,6 +40,7 @@ class Connection:
     package_cache: Path
     stand_ins: Mapping[str, str]
     places: Mapping[str, str]
+    mirrors: Mapping[str, Sequence[str]]
     folders: Mapping[str, tuple[Path, ...]]
     config: Path
     """Where the user may name mirrors."""
@@ -99,6 +101,7 @@ def connect(home: Home, channels: Collection[str] = ()) -> Iterator[Connection]:
             package_cache=home.cache / "pkgs",
             stand_ins=stand_ins,
             places=stand_ins | served,
+            mirrors=mirrors,
             folders=local,
             config=home.config,
             offline=home.offline,

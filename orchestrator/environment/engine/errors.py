@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from urllib.parse import urlsplit
 
 from orchestrator.environment.engine.connection import Connection
 from orchestrator.environment.host import PLATFORMS
@@ -12,11 +13,17 @@ from orchestrator.environment.redact import without_credentials
 from orchestrator.errors import OrchError
 
 _SENTENCES = (
-    (r"No space left", "can't be stored: no space is left on the disk."),
+    (
+        r"No space left",
+        "can't be stored: no space is left on the disk of {cache}; free some, or move `cache` with [paths] in "
+        "{config}.",
+    ),
     (
         r"\(401|\(403",
-        "refuses access: put credentials for its host into rattler's auth file (the configuration's "
-        "`authentication-override-file`, or RATTLER_AUTH_FILE) or into the keyring.",
+        "refuses access (401 or 403): credentials for its host go into the keyring or into rattler's auth file, which "
+        "`authentication-override-file` in {config} or RATTLER_AUTH_FILE names, as "
+        '{{"{host}": {{"BearerToken": "..."}}}} or {{"{host}": {{"BasicHTTP": {{"username": "...", "password": '
+        '"..."}}}}}}.',
     ),
     (r"could not find subdir|\(404", "is not there (404): look at the channel's name and the configured mirrors."),
     (r"\(5\d\d", "can't be had now: its server fails. Try again later, or name a mirror in the configuration."),
@@ -26,7 +33,7 @@ _SENTENCES = (
         "[mirrors] of {config}.",
     ),
     (
-        r"Invalid checksum|unexpected end of file|corruption",
+        r"Invalid checksum|unexpected end of file|corruption|reading a body from connection",
         "came damaged or cut off, several times. It was not installed.",
     ),
 )
@@ -67,7 +74,16 @@ def explained(error: Exception, connection: Connection) -> OrchError:
     sentence = next((say for pattern, say in _SENTENCES if re.search(pattern, text)), None)
     if sentence is None:
         return OrchError(text)
-    return OrchError(f"{package} {sentence.format(config=connection.config)}")
+    facts = {"config": connection.config, "cache": connection.package_cache.parent}
+    return OrchError(f"{package} {sentence.format(**facts, host=_asked_host(url, connection))}")
+
+
+def _asked_host(url: str, connection: Connection) -> str:
+    """The host under which rattler looks for the credentials of a URL: a mirror gets those of its channel."""
+    for channel, places in connection.mirrors.items():
+        if any(url.startswith(without_credentials(place)) for place in places):
+            url = channel
+    return urlsplit(url).hostname or "HOST"
 
 
 def _not_here(package: str | None, channel: str, connection: Connection) -> str:

@@ -59,7 +59,7 @@ async def _link(
         [connection.package_cache], validation_mode=mode.full() if full else mode.fast()
     )
     if connection.offline:
-        await _refuse_missing(connection, records, cache)
+        await _refuse_missing(connection, records)
     try:
         await rattler.install(
             list(records),
@@ -75,16 +75,16 @@ async def _link(
         raise explained(error, connection) from error
 
 
-async def _refuse_missing(
-    connection: Connection, records: Sequence[rattler.RepoDataRecord], cache: rattler.PackageCache
-) -> None:
+async def to_fetch(connection: Connection, records: Sequence[rattler.RepoDataRecord]) -> list[rattler.RepoDataRecord]:
+    """Those of the packages that the package cache does not have."""
+    known = await rattler.PackageCache.new_layered([connection.package_cache]).index()
+    return [record for record in records if not known.contains_record(record)]
+
+
+async def _refuse_missing(connection: Connection, records: Sequence[rattler.RepoDataRecord]) -> None:
     """Raise OrchError that names all packages that are neither in the cache nor in a folder."""
-    known = await cache.index()
-    missing = [
-        record.file_name
-        for record in records
-        if not known.contains_record(record) and not connection.in_folder(record.url)
-    ]
+    absent = await to_fetch(connection, records)
+    missing = [record.file_name for record in absent if not connection.in_folder(record.url)]
     if missing:
         raise OrchError(not_here(sorted(missing), f"in [mirrors] of {connection.config}"))
 

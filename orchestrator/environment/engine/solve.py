@@ -11,6 +11,7 @@ from rattler.exceptions import SolverError
 
 from orchestrator.environment.engine.connection import Connection
 from orchestrator.environment.engine.errors import explained
+from orchestrator.environment.lock import LockedPackage
 from orchestrator.errors import OrchError
 
 
@@ -34,11 +35,13 @@ async def solve(
     subdir: str,
     virtual_packages: Sequence[str],
     as_of: datetime | None = None,
+    kept: Sequence[rattler.RepoDataRecord] = (),
 ) -> list[rattler.RepoDataRecord]:
     """The packages of an environment, sorted by name. Channel priority is strict, as conda-lock's and conda-forge's.
 
     `specs` and `channels` are texts, URLs for channels; `virtual_packages` are `name=version=build`; packages newer
-    than `as_of` do not exist. Raises UnsolvableError, or OrchError when the channels can't be asked.
+    than `as_of` do not exist; of `kept` only what must move is another in the answer. Raises UnsolvableError, or
+    OrchError when the channels can't be asked.
     """
     try:
         records = await rattler.solve(
@@ -49,6 +52,7 @@ async def solve(
             virtual_packages=[_virtual_package(text) for text in virtual_packages],
             channel_priority=rattler.ChannelPriority.Strict,
             exclude_newer=as_of,
+            locked_packages=list(kept),
         )
     except SolverError as error:
         raise UnsolvableError(str(error).removeprefix("Cannot solve the request because of: ").strip()) from error
@@ -57,6 +61,24 @@ async def solve(
     except Exception as error:
         raise explained(error, connection) from error
     return sorted(records, key=lambda record: record.name.normalized)
+
+
+async def records_in(
+    connection: Connection, packages: Sequence[LockedPackage], channels: Sequence[str], *, subdir: str
+) -> list[rattler.RepoDataRecord]:
+    """The records that the channels have now of locked conda packages; what has vanished is left out."""
+    wanted = {package.sha256 for package in packages}
+    try:
+        found = await connection.gateway.query(
+            [rattler.Channel(connection.reached(url)) for url in channels],
+            [subdir, "noarch"],
+            [match_spec(f"{package.name}=={package.version}={package.build}") for package in packages],
+            recursive=False,
+        )
+    except Exception as error:
+        raise explained(error, connection) from error
+    records = {record.sha256.hex(): record for some in found for record in some if record.sha256 is not None}
+    return [records[sha256] for sha256 in sorted(wanted & records.keys())]
 
 
 async def package_names(connection: Connection, channels: Sequence[str], *, subdir: str) -> set[str]:
