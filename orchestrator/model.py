@@ -73,6 +73,8 @@ class EnvironmentRef:
     """Only packages that existed at this time (RFC 3339, UTC) were let in; the record only."""
     others: Mapping[str, str] = field(default_factory=dict)
     """The lock ids of the same environment for other platforms, by platform; the record only."""
+    link_scripts: tuple[str, ...] = ()
+    """The packages, sorted by name, whose post-link scripts were let run when it was installed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,8 @@ def portable_spec(spec: RunSpec) -> dict[str, Any]:
     }
     environment = portable["environment"]
     portable["environment"] = {key: environment[key] for key in ("lock_id", "platform", "paths")}
+    if environment["link_scripts"]:
+        portable["environment"]["link_scripts"] = environment["link_scripts"]
     portable["inputs"] = [{k: v for k, v in i.items() if k != "origin"} for i in portable["inputs"]]
     return portable
 
@@ -79,6 +81,7 @@ def spec_to_json(spec: RunSpec) -> dict[str, Any]:
             "paths": list(spec.environment.paths),
             "as_of": spec.environment.as_of,
             "others": dict(spec.environment.others),
+            "link_scripts": list(spec.environment.link_scripts),
         },
         "paths": sorted(spec.paths),
         "inputs": [fields_to_json(i) for i in spec.inputs],
@@ -98,7 +101,8 @@ def spec_from_json(value: Mapping[str, Any]) -> RunSpec:
         source = dict(value["source"])
         source["submodules"] = tuple(Submodule(**s) for s in source["submodules"])
         environment = dict(value["environment"])
-        environment["paths"] = tuple(environment.get("paths", ()))
+        for key in ("paths", "link_scripts"):
+            environment[key] = tuple(environment.get(key, ()))
         return RunSpec(
             source=Source(**source),
             entry_point=value["entry_point"],

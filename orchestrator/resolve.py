@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import posixpath
 import re
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from orchestrator import environment, project, source
+from orchestrator.as_of import moment, rfc3339
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.inputs import describe_input
 from orchestrator.model import EnvironmentRef, Input, RunSpec, Source
@@ -42,6 +44,10 @@ class RunRequest:
     as_of: str | None = None
     """A day (`2021-06-30`), a time (RFC 3339), or `commit`."""
     cuda: str | None = None
+    link_scripts: tuple[str, ...] = ()
+    """Packages whose post-link scripts are to run."""
+    allow_unhashed: bool = False
+    """Take a lock that lacks hashes, and what the channels and indexes say now for them."""
     stdin: Path | None = None
     storage: Path | None = None
     """Where remote `path` parameters are downloaded to; None for orch's own cache."""
@@ -81,6 +87,7 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
             environment.environment_request(found.environment.kind, found.environment.path, tree, pinned),
             as_of=_as_of(request.as_of, pinned),
             cuda=request.cuda,
+            allow_unhashed=request.allow_unhashed,
         )
 
         def checkout() -> Path:
@@ -99,6 +106,7 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
             build_source=checkout,
         )
         locked = lock()
+        link_scripts = _link_scripts(request.link_scripts, locked.lock_id, home)
         wanted = [name for name in request.platforms if name not in (locked.platform, *locked.others)]
         others = {**locked.others, **{name: lock(platform=name).lock_id for name in dict.fromkeys(wanted)}}
     parameters, secret_parameters = _hide({**bound.parameters, **paths})
@@ -111,7 +119,12 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
         command=bound.command,
         parameters=parameters,
         environment=EnvironmentRef(
-            locked.lock_id, locked.platform, locked.paths, as_of=asked.as_of, others=dict(sorted(others.items()))
+            locked.lock_id,
+            locked.platform,
+            locked.paths,
+            as_of=asked.as_of,
+            others=dict(sorted(others.items())),
+            link_scripts=link_scripts,
         ),
         paths=tuple(sorted(paths)),
         inputs=tuple(inputs),
@@ -135,21 +148,25 @@ def _check_environment_options(request: RunRequest) -> None:
         raise UsageError(f"--cuda takes a version as 12.4, not {request.cuda!r}.")
 
 
+def _link_scripts(wanted: tuple[str, ...], lock_id: str, home: Home) -> tuple[str, ...]:
+    """The names of `--link-scripts`, sorted, each once. Raises UsageError for one that the lock does not have."""
+    if not wanted:
+        return ()
+    packages = environment.locked_packages(home, lock_id)
+    names = sorted(package.name for package in packages if package.manager == "conda")
+    for name in wanted:
+        if name.lower() not in names:
+            near = difflib.get_close_matches(name.lower(), names, 3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"orch env show {lock_id[:16]} lists them."
+            raise UsageError(f"--link-scripts {name}: the environment has no conda package of that name; {hint}")
+    return tuple(sorted({name.lower() for name in wanted}))
+
+
 def _as_of(text: str | None, pinned: Source) -> str | None:
-    """The time, RFC 3339 in UTC, that `--as-of` names: the last second of a day, the commit's time, or a time."""
-    if text is None:
-        return None
-    try:
-        if text == "commit":
-            time = datetime.fromtimestamp(pinned.commit_time, UTC)
-        elif re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-            time = datetime.fromisoformat(f"{text}T23:59:59+00:00")
-        else:
-            time = datetime.fromisoformat(text)
-            time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
-    except ValueError as error:
-        raise UsageError(f"--as-of takes a day as 2021-06-30, a time, or `commit`, not {text!r}: {error}.") from error
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    """The time, RFC 3339 in UTC, that `--as-of` names; `commit` is that of the commit."""
+    if text == "commit":
+        return rfc3339(datetime.fromtimestamp(pinned.commit_time, UTC))
+    return None if text is None else moment(text)
 
 
 def _hide(values: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -22,7 +22,7 @@ app.add_typer(ledger_commands, name="ledger")
 if sys.argv[1:2] == ["env"]:
     from orchestrator.cli.env_app import app as env_commands
 else:
-    env_commands = typer.Typer(help="Environments: look into, use, export.")
+    env_commands = typer.Typer(help="Environments: lock, look into, use, export.")
 app.add_typer(env_commands, name="env")
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run: the beginning of its id, its name, or `latest`.")]
@@ -104,6 +104,13 @@ def run(
     cuda: Annotated[
         str | None, typer.Option("--cuda", metavar="VERSION", help="Solve for a machine with this CUDA.")
     ] = None,
+    link_scripts: Annotated[
+        list[str] | None,
+        typer.Option("--link-scripts", metavar="NAME", help="Run the post-link script of this package; repeatable."),
+    ] = None,
+    allow_unhashed: Annotated[
+        bool, typer.Option("--allow-unhashed", help="Take a lock without hashes, and pin what its channels have now.")
+    ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Touch no network.")] = False,
     store_inputs: Annotated[bool, typer.Option("--store-inputs", help="Keep the bytes of the inputs too.")] = False,
     keep_work: Annotated[bool, typer.Option("--keep-work", help="Keep the work directory.")] = False,
@@ -155,6 +162,8 @@ def run(
                 platforms=tuple(platform or ()),
                 as_of=as_of,
                 cuda=cuda,
+                link_scripts=tuple(link_scripts or ()),
+                allow_unhashed=allow_unhashed,
                 offline=offline,
                 store_inputs=store_inputs,
                 keep_work=keep_work,

@@ -42,6 +42,8 @@ class Asked:
     platforms: tuple[str, ...]
     as_of: str | None
     cuda: str | None
+    link_scripts: tuple[str, ...]
+    allow_unhashed: bool
     offline: bool
     store_inputs: bool
     keep_work: bool
@@ -141,6 +143,8 @@ def _request(asked: Asked) -> RunRequest:
         platforms=asked.platforms,
         as_of=asked.as_of,
         cuda=asked.cuda,
+        link_scripts=asked.link_scripts,
+        allow_unhashed=asked.allow_unhashed,
         stdin=asked.stdin and asked.stdin.absolute(),
         storage=asked.storage,
     )

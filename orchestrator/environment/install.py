@@ -8,6 +8,8 @@ import fcntl
 import json
 import os
 import re
+import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -18,10 +20,12 @@ from typing import Any
 from orchestrator.environment.lock import LockedPackage, locked_packages
 from orchestrator.environment.manifest import write_manifest
 from orchestrator.environment.pip_install import install_wheels
+from orchestrator.environment.progress import Progress
 from orchestrator.environment.redact import without_credentials
+from orchestrator.environment.space import is_full, no_space
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
-from orchestrator.report import Report
+from orchestrator.report import Report, seldom
 
 _LINK_SCRIPT = re.compile(r"bin/\.(?P<name>.+)-(post-link|pre-link|pre-unlink)\.sh")
 _CAUSE = "Caused by: "
@@ -35,33 +39,58 @@ _TICK = 64
 def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any]:
     """Build the prefix of `job["lock_id"]` at `job["aside"]`, as it will be at `job["final"]`.
 
-    `job["guard"]` is a lock file that says that somebody works on it. Returns the bytes the prefix holds, and its
-    notes. Raises OrchError with one sentence; what is at `aside` is then incomplete.
+    `job["guard"]` is a lock file that says that somebody works on it. With `job["link_scripts"]` the prefix is left
+    unfinished, its files no links to the package cache: the scripts have yet to run (`link_scripts`). Raises OrchError
+    with one sentence; what is at `aside` is then incomplete.
     """
     aside, final = Path(job["aside"]), Path(job["final"])
     packages = locked_packages(home, job["lock_id"])
-    hold_fd = _hold(Path(job["guard"]))
+    scripts = job["link_scripts"]
+    hold_fd = hold(Path(job["guard"]))
     try:
         report("environment", f"installing {len(packages)} package{'s' if len(packages) != 1 else ''}")
         _install_conda(packages, aside, final=final, home=home, report=report)
         python = _python(packages, aside)
         if python is not None:
-            version, site_packages = python
+            _, site_packages = python
+            if wheels := sum(package.manager == "pip" for package in packages):
+                report("environment", f"installing {wheels} pip package{'s' if wheels != 1 else ''}")
             install_wheels(packages, aside, final=final, site_packages=site_packages, home=home, hold_fd=hold_fd)
-            report("environment", "compiling its Python files")
-            _compile(aside, final, version, Path(site_packages).parent, hold_fd, report)
         elif any(package.manager == "pip" for package in packages):
             raise OrchError("the lock has pip packages and no python to install them for.")
-        notes = _link_script_notes(packages, aside)
-        size = write_manifest(aside, lock_id=job["lock_id"], packages=len(packages), notes=notes)
-        _seal(aside)
-        _flush(aside)
+        if scripts:
+            _refuse_missing(scripts, aside)
+            _own_files(aside)
+        else:
+            finish(job, packages, aside, hold_fd=hold_fd, report=report)
     except OSError as error:
-        raise _explained(error, home, final) from error
-    return {"bytes": size, "notes": notes}
+        raise explained(error, home, final) from error
+    return {}
 
 
-def _hold(guard: Path) -> int:
+def finish(
+    job: Mapping[str, Any],
+    packages: Sequence[LockedPackage],
+    prefix: Path,
+    *,
+    hold_fd: int,
+    report: Report,
+    notes: Sequence[str] = (),
+) -> None:
+    """Compile what is at `prefix`, aside or in its place, write its manifest with `notes`, and seal it."""
+    python = _python(packages, prefix)
+    if python is not None:
+        version, site_packages = python
+        report("environment", "compiling its Python files")
+        _compile(prefix, Path(job["final"]), version, Path(site_packages).parent, hold_fd, report)
+    notes = [*notes, *_link_script_notes(packages, prefix, job["link_scripts"])]
+    write_manifest(prefix, lock_id=job["lock_id"], packages=len(packages), notes=notes)
+    _seal(prefix)
+    _flush(prefix)
+
+
+def hold(guard: Path) -> int:
+    """A descriptor with a shared lock on the guard of a build; who inherits it is seen to work on the build."""
     # Opened, never made: when it is gone, so is who wanted this prefix.
     fd = os.open(guard, os.O_RDWR | os.O_CLOEXEC)
     fcntl.flock(fd, fcntl.LOCK_SH)
@@ -80,7 +109,8 @@ def _install_conda(packages: Sequence[LockedPackage], aside: Path, *, final: Pat
             records = engine.records_of(conda, connection)
             # Files are hard links to the package cache, which a program that writes into a prefix writes into too:
             # so the cache is not believed, and an entry that differs from its package is extracted again.
-            progress = _Progress(report, len(conda))
+            absent = engine.run(engine.to_fetch(connection, records))
+            progress = Progress(report, {record.name.normalized: record.size for record in absent})
             engine.run(engine.install(connection, records, aside, final=final, full_validation=True, reporter=progress))
     except OrchError as error:
         raise _package_error(str(error), conda, final) from error
@@ -101,17 +131,6 @@ def _package_error(said: str, packages: Iterable[LockedPackage], final: Path) ->
     # The first cause names rattler's own rooms; the last two say what happened, to what.
     reason = ": ".join(dict.fromkeys(causes[1:][-2:] or causes))
     return OrchError(f"{first}: {reason}.")
-
-
-class _Progress:
-    """What rattler tells of an installation, passed on. The methods are rattler's `InstallerReporter`."""
-
-    def __init__(self, report: Report, total: int) -> None:
-        self._report, self._total, self._linked = report, total, 0
-
-    def on_link_complete(self, index: int) -> None:  # noqa: ARG002 - rattler's form
-        self._linked += 1
-        self._report("environment", "packages", done=self._linked, total=self._total)
 
 
 def _python(packages: Iterable[LockedPackage], aside: Path) -> tuple[tuple[int, int], str] | None:
@@ -156,11 +175,12 @@ def _compile(aside: Path, final: Path, version: tuple[int, int], folder: Path, h
 
 
 def _count_compiled(ticks: int, total: int, report: Report) -> None:
-    done = 0
+    done, report = 0, seldom(report)
     with open(ticks, "rb", buffering=0) as pipe:
         while some := pipe.read(_TICK):
             done += len(some) * _TICK
             report("environment", "compiled", done=done, total=total)
+    report("environment", "compiled", done=total, total=total)
 
 
 _COMPILE = """
@@ -208,11 +228,42 @@ def _start_compiler(aside: Path, final: Path, share: Sequence[bytes], hold_fd: i
         )
 
 
-def _link_script_notes(packages: Iterable[LockedPackage], aside: Path) -> list[str]:
-    found = (_LINK_SCRIPT.fullmatch(f"bin/{path.name}") for path in sorted(aside.glob("bin/.*-link.sh")))
+def post_link(name: str, prefix: Path) -> Path:
+    """Where a package has the script that conda runs when the package is in its place."""
+    return prefix / f"bin/.{name}-post-link.sh"
+
+
+def _refuse_missing(names: Iterable[str], aside: Path) -> None:
+    for name in names:
+        if not post_link(name, aside).is_file():
+            have = [match["name"] for path in sorted(aside.glob("bin/.*-post-link.sh")) if (match := _named(path))]
+            only = f"only {', '.join(have)} {'has' if len(have) == 1 else 'have'} one" if have else "none has one here"
+            raise OrchError(f"--link-scripts {name}: the package has no post-link script; {only}.")
+
+
+def _named(script: Path) -> re.Match[str] | None:
+    return _LINK_SCRIPT.fullmatch(f"bin/{script.name}")
+
+
+def _own_files(aside: Path) -> None:
+    """Make each hard link to the package cache a file of its own, which a script may write into."""
+    for folder, _, files in os.walk(aside):
+        for name in files:
+            path = f"{folder}/{name}"
+            status = os.lstat(path)
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            if status.st_nlink > 1:
+                shutil.copy2(path, f"{path}.orch")
+                os.replace(f"{path}.orch", path)  # noqa: PTH105 (a str, thousands of them)
+            os.chmod(path, status.st_mode & 0o777 | 0o200)  # noqa: PTH101 (as above)
+
+
+def _link_script_notes(packages: Iterable[LockedPackage], aside: Path, run: Sequence[str]) -> list[str]:
+    found = (_named(path) for path in sorted(aside.glob("bin/.*-link.sh")))
     names = {match["name"] for match in found if match}
-    own = sorted(names & {package.name for package in packages}) or sorted(names)
-    return [f"link scripts were not run, of {', '.join(own)}"] if own else []
+    own = sorted((names & {package.name for package in packages} or names) - set(run))
+    return [f"link scripts were not run, of {', '.join(own)}; orch run --link-scripts NAME runs one."] if own else []
 
 
 def _seal(aside: Path) -> None:
@@ -245,14 +296,10 @@ def _flush(aside: Path) -> None:
         os.close(fd)
 
 
-def _explained(error: OSError, home: Home, final: Path) -> OrchError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        full = min((final.parent, home.cache), key=lambda folder: os.statvfs(folder).f_bavail)
-        name = "envs" if full == final.parent else "cache"
-        return OrchError(
-            f"No space is left in {full} to install the environment; free some, or move `{name}` with [paths] in "
-            f"{home.config}."
-        )
+def explained(error: OSError, home: Home, final: Path) -> OrchError:
+    """What the system refused while a prefix was installed, as a sentence."""
+    if is_full(error):
+        return OrchError(no_space(home, "install"))
     return OrchError(
         f"the environment can't be installed in {final.parent}: {error.strerror or error} ({error.filename})."
     )

@@ -52,7 +52,11 @@ def install_wheels(
             if f"os error {errno.ENOSPC}" in done.stderr:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(aside))
         else:
-            raise _failure(done.stderr, wheels, home)
+            if home.offline and is_offline(done.stderr):
+                names = [p.file_name for p in wheels if not _is_here(p, requirements, aside, home, environ, hold_fd)]
+                if names:
+                    raise OrchError(not_here(names, f"as [pypi] index in {home.config}"))
+            raise _failure(done.stderr, wheels)
     finally:
         requirements.unlink(missing_ok=True)
     for metadata in (aside / site_packages).glob("*.dist-info"):
@@ -113,7 +117,19 @@ def _uv(
     )
 
 
-def _failure(said: str, wheels: Sequence[LockedPackage], home: Home) -> OrchError:
+def _is_here(
+    package: LockedPackage, requirements: Path, aside: Path, home: Home, environ: Mapping[str, str], hold_fd: int
+) -> bool:
+    # uv names the first that it misses; so it is asked for each one.
+    for from_index, options in _attempts(environ, offline=True):
+        requirements.write_text(_requirement(package, home, from_index=from_index) + "\n", "utf-8")
+        done = _uv(requirements, aside, home, environ, hold_fd, (*options, "--dry-run"))
+        if done.returncode == 0 and "Would download" not in done.stderr:
+            return True
+    return False
+
+
+def _failure(said: str, wheels: Sequence[LockedPackage]) -> OrchError:
     said = without_credentials(said)
     package = next((p for p in wheels if f"`{p.name} @" in said or without_credentials(p.url) in said), None)
     of = f"{package.name} {package.version}" if package else "the pip packages"
@@ -123,9 +139,6 @@ def _failure(said: str, wheels: Sequence[LockedPackage], home: Home) -> OrchErro
         return OrchError(
             f"the wheel of {of}{url} is not the one of the lock: its sha256 is {hashes[2]}, the lock has {hashes[1]}."
         )
-    if home.offline and is_offline(said):
-        names = [package.file_name] if package else [f"one of {', '.join(p.file_name for p in wheels)}"]
-        return OrchError(not_here(names, f"as [pypi] index in {home.config}"))
     causes = [line.strip() for line in said.splitlines() if line.strip().startswith(_TROUBLE)]
     last = re.sub(r"^(error:|cause:|[×├─▶╰]+|Caused by:)\s*", "", causes[-1]) if causes else said.strip()
     return OrchError(f"{of}{url} can't be installed: {last.rstrip('.')}.")

@@ -1,6 +1,9 @@
 """Prefixes: one installed environment per lock, built once, shared by all who need it, mended when it drifted.
 
-A prefix is `envs/<lock id>`. It is built aside, in `envs/.building`, and moved into place complete or not at all.
+A prefix is `envs/<lock id>`, or `envs/<lock id>-<hash>` when link scripts of some packages ran in it. It is built
+aside, in `envs/.building`, and moved into place complete or not at all. Only link scripts must run in the final place:
+a prefix has its manifest when they are done, and one without is not there for anybody.
+
 Who needs it holds a shared `flock` on `envs/.locks/<name>`, so it is never replaced under a live run: then the next
 generation, `envs/<lock id>.1`, is built beside it. All locks here are `flock`s: the death of their holder, by
 whatever signal, lets them go.
@@ -15,9 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from orchestrator.environment.manifest import built, drift, verify_prefix
+from orchestrator.canonical import sha256_of
+from orchestrator.environment.manifest import FOLDER, built, drift, verify_prefix
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
 from orchestrator.report import Report, silent
@@ -44,28 +48,51 @@ class Prefix:
     mended: str | None
     """A sentence when drift was found and mended."""
     notes: tuple[str, ...] = ()
-    """Sentences of the build: packages whose link scripts were not run."""
+    """Sentences of the build: packages whose link scripts were not run, and what those said that were."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The environment that a call is about. `name` is that of its folder, without a generation."""
+
+    lock_id: str
+    link_scripts: tuple[str, ...]
+    name: str
+    home: Home
+    report: Report
+    look: Callable[[Path], tuple[str, ...]]
 
 
 @contextmanager
 def use_prefix(
-    lock_id: str, *, home: Home, report: Report = silent, verify: Literal["quick", "full"] = "quick"
+    lock_id: str,
+    *,
+    home: Home,
+    report: Report = silent,
+    verify: Literal["quick", "full"] = "quick",
+    link_scripts: tuple[str, ...] = (),
 ) -> Iterator[Prefix]:
     """The ready prefix of a lock, in use while the block runs.
+
+    Of the packages named in `link_scripts` the post-link scripts are run when it is installed, by the right of who
+    calls; each set of such packages has a prefix of its own.
 
     It is installed when it is missing, and mended when it changed since it was built: `quick` sees what `drift` sees,
     `full` compares every file's hash. Among processes that need the same prefix one installs, the others wait for it.
 
-    Raises OrchError when it can't be installed (a package is gone or its hash differs, no space, no permission);
-    then nothing is left behind but downloads in the cache.
+    Raises OrchError when it can't be installed (a package is gone or its hash differs, a link script fails, no space,
+    no permission); then nothing is left behind but downloads in the cache.
     """
     if not _LOCK_ID.fullmatch(lock_id):
         raise OrchError(f"{lock_id!r} is not a lock id: 64 hex digits are.")
     look = _full_look if verify == "full" else drift
+    scripts = tuple(sorted(set(link_scripts)))
+    name = f"{lock_id}-{sha256_of(list(scripts))[:16]}" if scripts else lock_id
+    wanted = _Wanted(lock_id, scripts, name, home, report, look)
     with _explained(lock_id, home):
-        prefix, _ = _sound(lock_id, home, look)
+        prefix, _ = _sound(wanted)
         if prefix is None:
-            prefix = _made(lock_id, home, report, look)
+            prefix = _made(wanted)
     try:
         yield prefix
     finally:
@@ -89,24 +116,27 @@ def _full_look(path: Path) -> tuple[str, ...]:
     return drift(path) or verify_prefix(path)
 
 
-def _sound(lock_id: str, home: Home, look: Callable[[Path], tuple[str, ...]]) -> tuple[Prefix | None, tuple[str, ...]]:
+def _sound(wanted: _Wanted) -> tuple[Prefix | None, tuple[str, ...]]:
     """The first generation that is as it was built, now in use; else None and what changed in the last one seen.
 
     A prefix is looked at before it is held: one that has drifted must not seem in use to who would mend it. Prefixes
     are only ever replaced whole, so a folder that is the same afterwards is the one that was looked at.
     """
     changes: tuple[str, ...] = ()
-    for path in _generations(lock_id, home):
+    for path in _generations(wanted):
+        if not (path / FOLDER).is_dir():
+            continue  # its link scripts did not come to their end
         seen = _identity(path)
         said = built(path)
-        changes = look(path)
-        if said is None or said.lock_id != lock_id or changes:
+        changes = wanted.look(path)
+        if said is None or said.lock_id != wanted.lock_id or changes:
             continue
-        use_fd = _flock(_use_lock(home, path), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        use_fd = _flock(_use_lock(wanted.home, path), fcntl.LOCK_SH | fcntl.LOCK_NB)
         if use_fd is not None and _identity(path) == seen:
             os.set_inheritable(use_fd, True)
             os.utime(use_fd)  # when the environment was last used
-            return Prefix(path, lock_id, use_fd, said.packages, installed=False, mended=None, notes=said.notes), ()
+            notes = said.notes
+            return Prefix(path, wanted.lock_id, use_fd, said.packages, installed=False, mended=None, notes=notes), ()
         if use_fd is not None:
             os.close(use_fd)
     return None, changes
@@ -120,36 +150,51 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
     return status.st_dev, status.st_ino, status.st_ctime_ns
 
 
-def _made(lock_id: str, home: Home, report: Report, look: Callable[[Path], tuple[str, ...]]) -> Prefix:
-    with _only_builder(lock_id, home, report):
+def _made(wanted: _Wanted) -> Prefix:
+    with _only_builder(wanted):
         installed, mended = False, None
         for _ in range(_TRIES):
-            prefix, changes = _sound(lock_id, home, look)
+            prefix, changes = _sound(wanted)
             if prefix is not None:
                 return replace(prefix, installed=installed, mended=mended)
-            mended = _install(lock_id, home, report, changes) or mended
+            mended = _install(wanted, changes) or mended
             installed = True
         raise OrchError(
-            f"the environment {lock_id[:12]} changes faster than it can be installed: {'; '.join(changes[:3])}."
+            f"the environment {wanted.lock_id[:12]} changes faster than it can be installed: {'; '.join(changes[:3])}."
         )
 
 
-def _install(lock_id: str, home: Home, report: Report, changes: tuple[str, ...]) -> str | None:
+def _install(wanted: _Wanted, changes: tuple[str, ...]) -> str | None:
     """Install the first generation that nobody uses; returns the sentence about what was mended."""
     from orchestrator.environment.worker import run_job
 
-    final, use_fd = _unused(lock_id, home)
+    final, use_fd = _unused(wanted)
     try:
-        mended = _mending(lock_id, changes, replaced=final.exists()) if changes else None
+        mended = _mending(wanted.lock_id, changes, replaced=final.exists()) if changes else None
         if mended:
-            report("environment", mended)
-        with _aside(home, final.name) as aside:
-            job = {"lock_id": lock_id, "aside": str(aside), "final": str(final), "guard": str(_guard(aside))}
-            run_job("install", job, home=home, report=report)
+            wanted.report("environment", mended)
+        with _aside(wanted.home, final.name) as aside:
+            places = {"aside": str(aside), "final": str(final), "guard": str(_guard(aside))}
+            job = {"lock_id": wanted.lock_id, "link_scripts": list(wanted.link_scripts), **places}
+            run_job("install", job, home=wanted.home, report=wanted.report)
             _publish(aside, final)
+            if wanted.link_scripts:
+                _linked(job, final, wanted)
+            final.chmod(0o555)
     finally:
         os.close(use_fd)
     return mended
+
+
+def _linked(job: dict[str, Any], final: Path, wanted: _Wanted) -> None:
+    """Run the link scripts of an installed prefix and finish it, or take it away."""
+    from orchestrator.environment.worker import run_job
+
+    try:
+        run_job("link", job, home=wanted.home, report=wanted.report)
+    except BaseException:
+        remove_tree(final)
+        raise
 
 
 def _mending(lock_id: str, changes: tuple[str, ...], *, replaced: bool) -> str:
@@ -161,21 +206,22 @@ def _mending(lock_id: str, changes: tuple[str, ...], *, replaced: bool) -> str:
 # --- generations and their use ------------------------------------------------------------------------------------
 
 
-def _generations(lock_id: str, home: Home) -> Iterator[Path]:
-    base = home.envs / lock_id
+def _generations(wanted: _Wanted) -> Iterator[Path]:
+    envs, name = wanted.home.envs, wanted.name
+    base = envs / name
     if base.exists():
         yield base
-    numbers = [path.suffix[1:] for path in home.envs.glob(f"{lock_id}.*")]
+    numbers = [path.suffix[1:] for path in envs.glob(f"{name}.*")]
     for number in sorted(int(n) for n in numbers if n.isdecimal()):
-        yield home.envs / f"{lock_id}.{number}"
+        yield envs / f"{name}.{number}"
 
 
-def _unused(lock_id: str, home: Home) -> tuple[Path, int]:
-    """The first generation that no run holds, and an exclusive hold on it. Only the builder of this lock asks."""
+def _unused(wanted: _Wanted) -> tuple[Path, int]:
+    """The first generation that no run holds, and an exclusive hold on it. Only the builder of this prefix asks."""
     number = 0
     while True:
-        path = home.envs / (f"{lock_id}.{number}" if number else lock_id)
-        use_fd = _flock(_use_lock(home, path), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path = wanted.home.envs / (f"{wanted.name}.{number}" if number else wanted.name)
+        use_fd = _flock(_use_lock(wanted.home, path), fcntl.LOCK_EX | fcntl.LOCK_NB)
         if use_fd is not None:
             return path, use_fd
         number += 1
@@ -186,12 +232,12 @@ def _use_lock(home: Home, path: Path) -> Path:
 
 
 @contextmanager
-def _only_builder(lock_id: str, home: Home, report: Report) -> Iterator[None]:
-    """Be the one process that builds this lock's prefix; wait for another one, and say so."""
-    path = home.envs / ".locks" / f"{lock_id}.build"
+def _only_builder(wanted: _Wanted) -> Iterator[None]:
+    """Be the one process that builds this prefix; wait for another one, and say so."""
+    path = wanted.home.envs / ".locks" / f"{wanted.name}.build"
     fd = _flock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if fd is None:
-        report("environment", f"waiting for {path.read_text('utf-8') or 'another process'}, which installs it")
+        wanted.report("environment", f"waiting for {path.read_text('utf-8') or 'another process'}, which installs it")
         fd = _flock(path, fcntl.LOCK_EX)
     if fd is None:
         raise OrchError(f"{path} can't be locked; is it on a file system without locks?")
@@ -282,7 +328,6 @@ def _publish(aside: Path, final: Path) -> None:
             final.chmod(0o700)  # to move a directory to another parent, one must be able to write it
         final.rename(_replaced(aside))
     aside.rename(final)
-    final.chmod(0o555)
     for folder in (final.parent, aside.parent):
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -81,11 +81,13 @@ def execute(
     """
     directory, report = attachment.directory, attachment.progress
     work = WorkDirectory(home.work / directory.run_id, spec.source.subdir)
-    with ExitStack() as cleanup, environment.use_prefix(spec.environment.lock_id, home=home, report=report) as prefix:
+    ref = spec.environment
+    ready = environment.use_prefix(ref.lock_id, home=home, report=report, link_scripts=ref.link_scripts)
+    with ExitStack() as cleanup, ready as prefix:
         cleanup.callback(_remove, work.root, report)
         count = f"{prefix.packages} package{'' if prefix.packages == 1 else 's'}"
         report("environment", f"{prefix.lock_id[:8]}, {count}, ready")
-        notes = [*about.notes, *([prefix.mended] if prefix.mended else [])]
+        notes = [*about.notes, *prefix.notes, *([prefix.mended] if prefix.mended else [])]
         notes += source.checkout(spec.source, work.checkout, home=home, report=report)
         placed = place_inputs(spec.inputs, work.project, home=home)
         work.artifacts.mkdir()
