@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,8 @@ from pathlib import Path
 from orchestrator import ledger, project, source
 from orchestrator.environment.folder import LocalFolder
 from orchestrator.environment.host import current_subdir
-from orchestrator.environment.lock import Environment, EnvironmentRequest, Kind, read_lock, resolve_environment
-from orchestrator.environment.request import environment_request
+from orchestrator.environment.lock import Environment, EnvironmentRequest, read_lock, resolve_environment
+from orchestrator.environment.request import environment_request, kind_of_file
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.model import RunSpec, Source
 from orchestrator.paths import Home
@@ -22,7 +22,6 @@ from orchestrator.variables import fixed_variables
 
 _FILE_ENDS = (".yml", ".yaml", ".toml", ".txt")
 _LOCK_PREFIX = re.compile(r"[0-9a-f]{4,64}")
-_KEY = re.compile(r"^([A-Za-z_-]+)[ \t]*:", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,8 @@ class Found:
 
     `label` names it for people. `locks` are lock ids by platform, the wanted platform first. `run_id` is the run's
     when a run was named. `variables` are those that the environment sets (of a run: those it was given, too), without
-    secrets; `notes` are sentences.
+    secrets; `notes` are sentences. `link_scripts` are the packages whose post-link scripts the run let run;
+    `import_path` are folders of this machine that `-e .` lines of a project here put on it.
     """
 
     label: str
@@ -39,6 +39,8 @@ class Found:
     run_id: str | None
     variables: Mapping[str, str]
     notes: tuple[str, ...]
+    link_scripts: tuple[str, ...] = ()
+    import_path: tuple[Path, ...] = ()
 
     def lock_for(self, platform: str) -> str:
         """The lock id for a platform. Raises OrchError when there is none, with those that are there."""
@@ -124,7 +126,9 @@ def _of_run(run_id: str, wanted: str, home: Home) -> Found:
         raise OrchError(f"run {run_id} has no directory any more.")
     ref = record.spec.environment
     locks = {ref.platform: ref.lock_id, **ref.others}
-    return Found(f"run {run_id}", _first(wanted, locks), run_id, _recorded_variables(record.spec), ())
+    variables = _recorded_variables(record.spec)
+    notes = ("the project of the run, a `-e` line of it, is not on the import path here.",) if ref.paths else ()
+    return Found(f"run {run_id}", _first(wanted, locks), run_id, variables, notes, ref.link_scripts)
 
 
 def _recorded_variables(spec: RunSpec) -> dict[str, str]:
@@ -158,26 +162,28 @@ def _of_place(text: str, wanted: str, *, home: Home, report: Report) -> Found:
         found = project.read_project(tree, pinned.subdir)
         asked = environment_request(found.environment.kind, found.environment.path, tree, pinned)
         locked = _locked(asked, pinned, wanted, home=home, report=report)
-    return _found(_project_name(pinned), locked, wanted, (*resolved.notes, *found.notes))
+    root = source.local_directory(pinned)
+    return _found(_project_name(pinned), locked, wanted, (*resolved.notes, *found.notes), root)
 
 
 def _of_file(path: Path, wanted: str, *, home: Home, report: Report) -> Found:
     real = path.resolve()
     # The path in the repository, as a run of the project has it: so both come to the same lock without another solve.
     root = next((folder for folder in real.parents if (folder / ".git").exists()), real.parent)
-    kind, inner = _kind(real), real.relative_to(root).as_posix()
+    kind, inner = kind_of_file(str(path), real.read_text("utf-8", "replace")), real.relative_to(root).as_posix()
     pinned = Source(url=real.parent.as_uri(), commit="", tree="", commit_time=0)
     asked = environment_request(kind, inner, LocalFolder(root), pinned)
     if not (asked.projects or asked.editable):
         locked = _locked(asked, pinned, wanted, home=home, report=report)
-        return _found(str(path), locked, wanted, ())
+        return _found(str(path), locked, wanted, (), None)
     # A project is built from all of its files: the state of the folder is taken, as for a run.
     resolved = source.resolve_source(str(real.parent), None, home=home, report=report)
     pinned = resolved.source
     taken = source.local_directory(pinned) or root
     with source.open_tree(pinned, home=home) as tree:
         asked = environment_request(kind, real.relative_to(taken).as_posix(), tree, pinned)
-    return _found(str(path), _locked(asked, pinned, wanted, home=home, report=report), wanted, resolved.notes)
+    locked = _locked(asked, pinned, wanted, home=home, report=report)
+    return _found(str(path), locked, wanted, resolved.notes, taken)
 
 
 def _locked(asked: EnvironmentRequest, pinned: Source, wanted: str, *, home: Home, report: Report) -> Environment:
@@ -193,35 +199,11 @@ def _locked(asked: EnvironmentRequest, pinned: Source, wanted: str, *, home: Hom
         return resolve_environment(asked, home=home, platform=wanted, report=report, build_source=checkout)
 
 
-def _found(label: str, locked: Environment, wanted: str, notes: tuple[str, ...]) -> Found:
+def _found(label: str, locked: Environment, wanted: str, notes: tuple[str, ...], root: Path | None) -> Found:
     locks = _first(wanted, {locked.platform: locked.lock_id, **locked.others})
-    return Found(label, locks, None, dict(locked.variables), (*notes, *locked.notes))
+    folders = tuple(root / path for path in locked.paths) if root is not None else ()
+    return Found(label, locks, None, dict(locked.variables), (*notes, *locked.notes), import_path=folders)
 
 
 def _project_name(pinned: Source) -> str:
     return pinned.url + (f"#{pinned.subdir}" if pinned.subdir else "") + f" @ {pinned.commit[:7]}"
-
-
-def _kind(path: Path) -> Kind:
-    """What a file is, by its name, else by the keys that it has. Raises OrchError when it is none of them."""
-    name = path.name.lower()
-    if name == "mlproject" or name.endswith(".toml"):
-        raise OrchError(f"{path} is no environment file; name the folder of the project: {path.parent}.")
-    if name.endswith(".txt"):
-        return "requirements"
-    keys = set(_keys(path))
-    if {"metadata", "package"} <= keys:
-        return "conda-lock"
-    if name in ("python_env.yaml", "python_env.yml") or keys & {"python", "build_dependencies"}:
-        return "python_env"
-    if keys & {"dependencies", "channels"}:
-        return "conda"
-    raise OrchError(
-        f"{path} is no environment file: it has no dependencies; an environment.yml, python_env.yaml, "
-        "requirements.txt or conda-lock.yml is one."
-    )
-
-
-def _keys(path: Path) -> Iterator[str]:
-    """The names at the beginning of lines: the first keys of a YAML file, without reading YAML."""
-    yield from (match[1] for match in _KEY.finditer(path.read_text("utf-8", "replace")))

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 import orchestrator
 
 CHECKOUT = Path(__file__).parents[1]
-SCRIPTS = ["scripts/channel", "scripts/quickstart", "scripts/test", "scripts/venv.bash", ".ci/run"]
+SCRIPTS = ["scripts/bench", "scripts/channel", "scripts/quickstart", "scripts/test", "scripts/venv.bash", ".ci/run"]
 TOOLS = ["bash", "cat", "cksum", "dirname", "env", "git", "rm", "sed"]
 
 

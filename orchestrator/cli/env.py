@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator import ledger
-from orchestrator.cli.text import age, print_table, size, visible
+from orchestrator.cli.text import age, count_line, print_table, size, visible
 from orchestrator.environment.host import PLATFORMS, current_subdir
 from orchestrator.environment.lock import Lock, LockedPackage, read_lock
 from orchestrator.environment.manifest import FILES
@@ -23,13 +22,25 @@ from orchestrator.errors import OrchError, UsageError
 from orchestrator.paths import Home, open_home
 
 
-def tell(phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
-    """Progress to stderr: a line for each sentence, counts in passing where there is a terminal."""
-    if done is None:
-        print(f"  {phase:<12} {text}", file=sys.stderr)
-    elif sys.stderr.isatty():
-        end = "\r\x1b[K" if done == total else ""
-        print(f"\r\x1b[K  {phase:<12} {text} {done}/{total}", end=end, file=sys.stderr, flush=True)
+@dataclass(slots=True)
+class _Teller:
+    """A report to stderr: a line for each sentence, counts in passing where there is a terminal."""
+
+    counting: bool = False
+    """The line above is a count. It ends like any other, for an error or a program's output may come next."""
+
+    def __call__(self, phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
+        above = "\x1b[A\r\x1b[K" if self.counting else ""
+        if done is None:
+            print(f"{above}  {phase:<12} {text}", file=sys.stderr)
+        elif sys.stderr.isatty():
+            ended = done == total
+            line = "" if ended else count_line(phase, text, done, total) + "\n"
+            print(f"{above}{line}", end="", file=sys.stderr, flush=True)
+        self.counting = done is not None and done != total and sys.stderr.isatty()
+
+
+tell = _Teller()
 
 
 def known_platform(name: str | None) -> str:
@@ -61,7 +72,7 @@ def list_environments(*, as_json: bool) -> None:
     home = open_home()
     connection = ledger.connect(home)
     try:
-        runs = Counter(row.lock_id for row in ledger.find_runs(connection))
+        runs = ledger.runs_by_lock(connection)
     finally:
         connection.close()
     names = [path.name for path in home.locks.iterdir() if re.fullmatch(r"[0-9a-f]{64}", path.name)]
@@ -80,7 +91,9 @@ def list_environments(*, as_json: bool) -> None:
 
 
 def _known(lock_id: str, home: Home, runs: int) -> _Known:
-    prefixes = [p for p in home.envs.glob(f"{lock_id}*") if re.fullmatch(r"[0-9a-f]{64}(\.[0-9]+)?", p.name)]
+    prefixes = [
+        p for p in home.envs.glob(f"{lock_id}*") if re.fullmatch(r"[0-9a-f]{64}(-[0-9a-f]{16})?(\.[0-9]+)?", p.name)
+    ]
     sizes = [held for prefix in prefixes if (held := _size(prefix)) is not None]
     uses = [path.stat().st_mtime for p in prefixes if (path := home.envs / ".locks" / p.name).exists()]
     last = datetime.fromtimestamp(max(uses), UTC).isoformat(timespec="seconds") if uses else None
@@ -170,9 +183,14 @@ def shown_channel(package: LockedPackage) -> str:
     """A package's channel as people name it: `conda-forge`, `pkgs/main`, `pypi` for pip."""
     if package.manager == "pip":
         return "pypi"
-    parts = urlsplit(package.channel or "")
+    return channel_name(package.channel or "")
+
+
+def channel_name(url: str) -> str:
+    """The URL of a channel as people name it."""
+    parts = urlsplit(url)
     path = parts.path.strip("/")
-    return path.rpartition("/")[2] if parts.scheme == "file" else path
+    return path.rpartition("/")[2] if parts.scheme == "file" else path or parts.netloc
 
 
 # --- diff ---------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Environments: look into, use, export.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Environments: lock, look into, use, export.", no_args_is_help=True, rich_markup_mode=None)
 
 Environment = Annotated[
     str,
@@ -23,6 +23,107 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
+def lock(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SOURCE]...",
+            help="A project folder, or environment files to be merged: environment.yml, pyproject.toml, "
+            "python_env.yaml, requirements.txt. Default: the project here.",
+            show_default=False,
+        ),
+    ] = None,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--platform",
+            metavar="NAME",
+            help="Lock for this one; repeatable. Default: those the files name, else linux-64, osx-64, osx-arm64, "
+            "win-64 and this one.",
+        ),
+    ] = None,
+    virtual_package: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--virtual-package",
+            metavar="[PLATFORM:]NAME=VERSION",
+            help="What those machines have, as linux-64:__glibc=2.17; repeatable.",
+        ),
+    ] = None,
+    cuda: Annotated[
+        str | None, typer.Option("--cuda", metavar="VERSION", help="Solve for machines with this CUDA.")
+    ] = None,
+    update: Annotated[
+        list[str] | None,
+        typer.Option("--update", metavar="NAME", help="Move this package, and only what must move; repeatable."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit code 1 when the lock does not match its sources.")
+    ] = False,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", metavar="DAY", help="Only packages that existed then: 2021-06-30.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Default: conda-lock.yml beside the first source."),
+    ] = None,
+    offline: Offline = False,
+) -> None:
+    """Lock an environment for every platform, in a conda-lock.yml to be committed."""
+    from orchestrator.cli import env_lock
+
+    raise typer.Exit(
+        env_lock.lock(
+            env_lock.Options(
+                sources=tuple(sources or ()),
+                platforms=tuple(platform or ()),
+                virtual_packages=tuple(virtual_package or ()),
+                cuda=cuda,
+                update=tuple(update or ()),
+                check=check,
+                as_of=as_of,
+                output=output,
+                offline=offline,
+            )
+        )
+    )
+
+
+@app.command()
+def search(
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A package, as `python` or `numpy>=2,<3`.")],
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--channel", "-c", metavar="NAME", help="Where to look; repeatable. Default: the configured ones."
+        ),
+    ] = None,
+    platform: Platform = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """The versions and builds of a package that the channels have."""
+    from orchestrator.cli import env_search
+
+    env_search.search(spec, tuple(channel or ()), platform, offline=offline, as_json=as_json)
+
+
+@app.command()
+def prune(
+    days: Annotated[
+        int | None,
+        typer.Option("--days", metavar="N", min=0, help="Also what kept runs need, when unused for N days."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; print what would go.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove the installed environments, package archives, locks and mirrors that no kept run needs."""
+    from orchestrator.cli import env_prune
+
+    env_prune.prune(days, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
 def export(
     environment: Environment = ".",
     format: Annotated[  # noqa: A002 - the option's name
@@ -31,10 +132,12 @@ def export(
             "--format",
             "-f",
             metavar="FORMAT",
-            help="conda-lock, explicit, environment, pixi, requirements or sbom.",
+            help="conda-lock, explicit, environment, pixi, requirements, sbom, or channel (a folder).",
         ),
     ] = "conda-lock",
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: stdout.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="PATH", help="Default: stdout; channel needs a folder.")
+    ] = None,
     platform: Annotated[
         list[str] | None, typer.Option("--platform", metavar="NAME", help="Only this one; repeatable.")
     ] = None,

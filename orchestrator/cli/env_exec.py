@@ -64,8 +64,15 @@ def _ready(environment: str, home: Home) -> Iterator[tuple[Prefix, dict[str, str
     """The prefix in use, and the variables of a process in it."""
     found = environment_of(environment, home=home, report=tell)
     lock_id = found.lock_for(current_subdir())
-    with _naming_the_run(found), use_prefix(lock_id, home=home, report=tell) as prefix:
-        yield prefix, {**activated(prefix.path, os.environ), **found.variables}
+    for note in found.notes if found.run_id else ():
+        tell("note", note)
+    ready = use_prefix(lock_id, home=home, report=tell, link_scripts=found.link_scripts)
+    with _naming_the_run(found), ready as prefix:
+        variables = {**activated(prefix.path, os.environ), **found.variables}
+        if found.import_path:
+            given = variables.get("PYTHONPATH")
+            variables["PYTHONPATH"] = os.pathsep.join([*map(str, found.import_path), *([given] if given else [])])
+        yield prefix, variables
 
 
 @contextmanager

@@ -6,7 +6,8 @@ Files from the wild are read as YAML: conda-lock's own models and rattler each r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -25,6 +26,10 @@ _SCHEMES = {
     "conda": ("https", "http", "file", "s3", "gcs", "oci"),
     "pip": ("https", "http", "git+https", "git+http", "git+ssh", "pkg"),
 }
+
+
+Categories = Mapping[tuple[str, str], Collection[str]]
+"""Categories of packages, by manager and name."""
 
 
 def load_lock(path: str, data: bytes) -> dict[str, Any]:
@@ -55,6 +60,13 @@ def sources_of(table: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(source) for source in sources) if isinstance(sources, list) else ()
 
 
+def remembered_of(table: Mapping[str, Any], key: str) -> str | None:
+    """What `write_locks` was given to remember."""
+    remembered = _metadata(table).get("custom_metadata")
+    text = remembered.get(key) if isinstance(remembered, dict) else None
+    return text if isinstance(text, str) else None
+
+
 def _metadata(table: Mapping[str, Any]) -> Mapping[str, Any]:
     metadata = table.get("metadata")
     return metadata if isinstance(metadata, dict) else {}
@@ -65,8 +77,12 @@ def platforms_of(table: Mapping[str, Any]) -> list[str]:
     return sorted({str(row["platform"]) for row in table["package"] if isinstance(row, dict) and "platform" in row})
 
 
-def packages_of(path: str, table: Mapping[str, Any], platform: str) -> tuple[list[LockedPackage], tuple[str, ...]]:
+def packages_of(
+    path: str, table: Mapping[str, Any], platform: str, *, every_category: bool = False
+) -> tuple[list[LockedPackage], tuple[str, ...]]:
     """The packages of the category `main` for a platform, and the other categories that were left out.
+
+    With `every_category` none is left out.
 
     What a package needs, and of which kind it is, a conda-lock file only claims: see `engine.packaged`.
 
@@ -85,7 +101,7 @@ def packages_of(path: str, table: Mapping[str, Any], platform: str) -> tuple[lis
     for number, row in rows:
         try:
             category = _text(row, "category") if row.get("category") else "main"
-            if category != "main":
+            if category != "main" and not every_category:
                 others.add(category)
                 continue
             package = _package(row)
@@ -93,20 +109,59 @@ def packages_of(path: str, table: Mapping[str, Any], platform: str) -> tuple[lis
             name = row.get("name")
             named = f" ({name})" if isinstance(name, str) and re.fullmatch(NAME, name) else ""
             raise OrchError(f"{path}, package {number}{named}: {error}.") from error
-        if packages.setdefault((package.manager, package.name.lower()), package) is not package:
+        first = packages.setdefault((package.manager, package.name.lower()), package)
+        # A package of two categories stands there twice.
+        if first is not package and not (every_category and first == package):
             raise OrchError(f"{path} has {package.name} of {package.manager} twice for {platform}.")
     _refuse_incomplete(path, list(packages.values()))
     return list(packages.values()), tuple(sorted(others))
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A package of a lock that has no sha256: its row in the table, the hashes of other kinds, what it would be."""
+
+    table: dict[str, Any]
+    hashes: Mapping[str, str]
+    package: LockedPackage
+
+
+def unhashed_rows(table: Mapping[str, Any], platform: str) -> list[Row]:
+    """The packages of the category `main` for a platform that have no sha256 and are sound but for that."""
+    found = []
+    for row in table["package"]:
+        if not isinstance(row, dict) or row.get("platform") != platform or (row.get("category") or "main") != "main":
+            continue
+        hashes = _hashes(row.get("hash"))
+        if "sha256" not in hashes:
+            try:
+                package = _package({**row, "hash": {**hashes, "sha256": "0" * 64}})
+            except ValueError:
+                continue  # `packages_of` says what is wrong with it
+            found.append(Row(row, hashes, replace(package, sha256="")))
+    return found
+
+
 def _refuse_incomplete(path: str, packages: Sequence[LockedPackage]) -> None:
-    # A file that was cut off can be valid YAML.
-    if any(package.manager == "conda" and package.name == "python" for package in packages):
-        return
+    # A file that was cut off, or edited by hand, can be valid YAML.
+    names = {package.name.lower() for package in packages if package.manager == "conda"}
     for package in packages:
-        if package.manager == "pip" or any(text.split()[:1] == ["python"] for text in package.depends):
+        needs = {text.split()[0].lower() for text in package.depends} if package.manager == "conda" else {"python"}
+        for name in sorted(needs - names):
+            if not name.startswith("__"):
+                raise OrchError(
+                    f"{path} is incomplete: {package.name} needs {name}, which it does not have. Make the lock anew."
+                )
+
+
+def refuse_without(path: str, wanted: Iterable[str], packages: Iterable[LockedPackage]) -> None:
+    """Raise OrchError when the lock at `path` lacks a package of the names that its environment file asks for."""
+    names = {package.name.lower() for package in packages}
+    for name in wanted:
+        if name not in names and not name.startswith("__"):
             raise OrchError(
-                f"{path} is incomplete: {package.name} needs python, which it does not have. Make the lock anew."
+                f"{path} is incomplete: it does not have {name}, which its environment file asks for. Make the lock "
+                "anew."
             )
 
 
@@ -120,7 +175,10 @@ def _package(row: Mapping[str, Any]) -> LockedPackage:
     url = _url(row, _SCHEMES[manager])
     hashes = _hashes(row.get("hash"))
     if "sha256" not in hashes:
-        raise ValueError(f"it has no sha256 for {name} {row.get('version')}: it can't be verified and is refused")
+        raise ValueError(
+            f"it has no sha256 for {name} {row.get('version')}: it can't be verified and is refused; "
+            "orch run --allow-unhashed takes what its channel or index has now"
+        )
     parts = urlsplit(url)
     # A wheel that orch kept is named in a package URL.
     named = parse_qs(parts.query).get("file_name") if parts.scheme == "pkg" else None
@@ -237,25 +295,35 @@ def write_locks(
     channels: Sequence[str],
     sources: Sequence[str],
     content_hashes: Mapping[str, str],
+    categories: Mapping[str, Categories] | None = None,
+    remembered: Mapping[str, str] | None = None,
 ) -> None:
-    """As `write_lock`, for the packages and the content hash of each platform."""
+    """As `write_lock`, for the packages and the content hash of each platform.
+
+    `categories` are those of the packages of a platform that are not in `main` alone; `remembered` is free text.
+    """
     from conda_lock.lockfile import write_conda_lock_file
     from conda_lock.lockfile.v2prelim.models import Lockfile, LockMeta
     from conda_lock.models.channel import Channel
 
     lock = Lockfile(
-        package=[_dependency(package, platform) for platform, some in packages.items() for package in some],
+        package=[
+            _dependency(package, platform, (categories or {}).get(platform, {}))
+            for platform, some in packages.items()
+            for package in some
+        ],
         metadata=LockMeta(
             content_hash=dict(content_hashes),
             channels=[Channel(url=channel, used_env_vars=()) for channel in channels],
             platforms=list(packages),
             sources=list(sources),
+            custom_metadata=dict(remembered) if remembered else None,
         ),
     )
     write_conda_lock_file(lock, path, metadata_choices=None, include_help_text=False)
 
 
-def _dependency(package: LockedPackage, platform: str) -> Any:
+def _dependency(package: LockedPackage, platform: str, categories: Categories) -> Any:
     from conda_lock.lockfile.v2prelim.models import HashModel, LockedDependency
 
     depends: dict[str, str] = {}
@@ -277,7 +345,7 @@ def _dependency(package: LockedPackage, platform: str) -> Any:
             sha256=package.source_sha256 or package.sha256,
         ),
         build=package.build,
-        categories={"main"},
+        categories=set(categories.get((package.manager, package.name), {"main"})),
     )
 
 

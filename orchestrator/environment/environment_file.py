@@ -32,6 +32,10 @@ class Wish:
     notes: tuple[str, ...] = ()
     exported: bool = False
     """It has a `prefix:`, as `conda env export` writes it: every package of one machine, by exact version."""
+    category: str = "main"
+    """conda-lock's `category:`; only `main` is installed by a run."""
+    platforms: tuple[str, ...] = ()
+    """conda-lock's `platforms:`, those to lock for when nobody says otherwise."""
 
 
 def read_wish(kind: str, path: str, data: bytes, platform: str) -> Wish:
@@ -91,7 +95,15 @@ def _conda(path: str, table: Mapping[str, Any], platform: str) -> Wish:
         variables=_variables(table.get("variables") or {}, path),
         notes=tuple(notes),
         exported="prefix" in table,
+        category=_category(table.get("category") or "main", path),
+        platforms=tuple(_texts(table.get("platforms") or [], "platforms", path)),
     )
+
+
+def _category(value: object, path: str) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+        raise OrchError(f"{path}: category takes a name as main or dev, not {value!r}.")
+    return value
 
 
 def _python_env(path: str, table: Mapping[str, Any]) -> Wish:

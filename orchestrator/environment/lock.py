@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,7 +40,8 @@ class EnvironmentRequest:
     `editable` those of `-e .` lines, `paths` what the latter put on the import path.
 
     What the user adds: with `as_of` (RFC 3339, UTC) only packages that existed then are let in, and a lock of the
-    project's own is passed over; `cuda` is the version to solve for in place of this machine's.
+    project's own is passed over; `cuda` is the version to solve for in place of this machine's; `allow_unhashed` takes
+    a lock that lacks hashes, and for them what channels and indexes say now.
     """
 
     kind: Kind
@@ -52,6 +54,7 @@ class EnvironmentRequest:
     paths: tuple[str, ...] = ()
     as_of: str | None = None
     cuda: str | None = None
+    allow_unhashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,10 @@ def resolve_environment(
                 return found
             return _locked(request, platform, index, home=home, report=report, build_source=build_source)
     except OSError as error:
+        from orchestrator.environment.space import is_full, no_space
+
+        if is_full(error):
+            raise OrchError(no_space(home, "lock")) from error
         where = f" ({error.filename})" if error.filename else ""
         raise OrchError(f"the environment can't be locked in {home.root}: {error.strerror or error}{where}.") from error
 
@@ -219,6 +226,8 @@ def _key(request: EnvironmentRequest, platform: str, home: Home) -> str:
             "channels": [list(settings.default_channels), list(settings.conda_defaults)],
             "as_of": request.as_of,
             "cuda": request.cuda,
+            # Absent where it is not asked for: what was locked before there was this choice is found again.
+            **({"allow_unhashed": True} if request.allow_unhashed else {}),
         }
     )
 
@@ -237,6 +246,7 @@ def _found(index: Path, home: Home) -> Environment | None:
     try:
         value = json.loads(index.read_bytes())
         environment = _environment(value, solved=False)
+        os.utime(index)  # when the lock was last asked for
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     return environment if lock_path(home, environment.lock_id).exists() else None
@@ -277,6 +287,7 @@ def _locked(
         "virtual_packages": list(virtual_packages(home)) if _is_here(platform) else None,
         "as_of": request.as_of,
         "cuda": request.cuda,
+        "allow_unhashed": request.allow_unhashed,
         "checkout": None if checkout is None else str(checkout),
     }
     answer = run_job("lock", job, home=home, report=report)

@@ -9,8 +9,9 @@ import tomllib
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from orchestrator.environment.build import Wheel, build_from_directory, build_from_source, keep
@@ -45,6 +46,13 @@ PYPI_NAMES: Mapping[str, str] = {
     "torchvision-base": "torchvision",
 }
 """conda packages that hold a Python distribution of another name."""
+
+_ANSWER = "pylock.orch.toml"
+
+Projects = Literal["with", "without", "only"]
+"""What becomes of the projects and archives that pip lines name by path, as `.` and `wheels/x.whl`: a lock of this
+machine has them, built, with all else; a lock file for every machine has only what they need, and who adopts one
+asks for only them. That of a `-e .` line is in none: it is on the import path."""
 
 
 @dataclass(slots=True)
@@ -112,6 +120,8 @@ def lock_pip(
     *,
     path: str,
     conda: Sequence[LockedPackage],
+    kept: Sequence[LockedPackage] = (),
+    projects: Projects = "with",
     elsewhere: str | None,
     as_of: str | None,
     scratch: Path,
@@ -122,18 +132,23 @@ def lock_pip(
     """The pip packages that `requirements` need beside the `conda` packages, each with its sha256.
 
     `elsewhere` is the platform when it is not this one: then wheels alone are taken, for nothing can be built there.
-    What was uploaded after `as_of` (RFC 3339) does not exist. `python_of_environment` installs the conda part aside
-    and gives its Python; it is called only when something must be built. Raises OrchError with uv's explanation.
+    What was uploaded after `as_of` (RFC 3339) does not exist. Of the packages `kept`, from an earlier lock, only those
+    move that must. `projects` tells what becomes of the projects and archives that lines name by path.
+    `python_of_environment` installs the conda part aside and gives its Python; it is called only when something must
+    be built. Raises OrchError with uv's explanation.
     """
-    if not requirements.entries:
+    entries = requirements.entries
+    if projects == "only":
+        entries = [entry for entry in entries if entry.startswith("/")]
+    if not entries:
         return []
     python = next(package.version for package in conda if package.name == "python")
     provided = _provided(conda)
     _refuse_paths(requirements, path)
-    _write_inputs(requirements, provided, scratch)
+    _write_inputs(entries, requirements.constraints, provided, kept, scratch)
     arguments = [
         *("pip", "compile", "--quiet", "--no-header", "--format", "pylock.toml", "--generate-hashes"),
-        *("--constraints", "constraints.txt", "--output-file", "pylock.orch.toml", *requirements.options),
+        *("--constraints", "constraints.txt", "--output-file", _ANSWER, *requirements.options),
         *(["--index-strategy", "unsafe-best-match"] if _more_than_one_index(requirements.options) else []),
     ]
     # Wheels alone decide first: nothing of the project's dependencies runs then.
@@ -142,6 +157,9 @@ def lock_pip(
     host = ["--python", sys.executable, "--python-version", release]
     host += ["--python-platform", uv_platform(elsewhere)] if elsewhere else []
     arguments += ["--exclude-newer", as_of] if as_of else []
+    arguments += ["--no-deps"] if projects == "only" else []
+    # Who moves a package wants what is there now, not what uv saw some minutes ago.
+    arguments += ["--refresh"] if kept and projects != "only" else []
     done = run_uv(home, [*arguments, *host, "--no-build", "requirements.in"], cwd=scratch)
     if done.returncode and _wants_build(done.stderr) and not elsewhere:
         done = run_uv(
@@ -152,11 +170,13 @@ def lock_pip(
         )
     if done.returncode:
         raise _unsolvable(path, _with_true_files(done.stderr, requirements, path, scratch), provided)
-    table = tomllib.loads((scratch / "pylock.orch.toml").read_text("utf-8"))
+    table = tomllib.loads((scratch / _ANSWER).read_text("utf-8"))
     locked = []
     for package in table.get("packages", ()):
         name = package["name"]
         if name in provided or package.get("directory", {}).get("editable"):
+            continue
+        if projects == "without" and ("directory" in package or "path" in package.get("archive", {})):
             continue
         if elsewhere:
             locked.append(_locked_elsewhere(package, python, elsewhere, path, home))
@@ -192,12 +212,22 @@ def built_wheel(package: LockedPackage, *, python: Callable[[], Path], home: Hom
     return _kept(package.name, wheel, package.url, source_sha256=None if of_git else package.sha256)
 
 
-def _write_inputs(requirements: Requirements, provided: Mapping[str, str], scratch: Path) -> None:
+def _write_inputs(
+    entries: Sequence[str],
+    constraints: Sequence[str],
+    provided: Mapping[str, str],
+    kept: Sequence[LockedPackage],
+    scratch: Path,
+) -> None:
     # A stand-in of each conda package: its version is settled, it brings no further dependencies, and uv says so
     # when that contradicts. A plain `name==version` would let uv seek, and miss, that version in the index.
     stand_ins = [f"{name} @ {_stand_in(name, version, scratch).as_uri()}" for name, version in provided.items()]
-    (scratch / "constraints.txt").write_text("\n".join([*stand_ins, *requirements.constraints, ""]), "utf-8")
-    (scratch / "requirements.in").write_text("\n".join([*requirements.entries, ""]), "utf-8")
+    (scratch / "constraints.txt").write_text("\n".join([*stand_ins, *constraints, ""]), "utf-8")
+    (scratch / "requirements.in").write_text("\n".join([*entries, ""]), "utf-8")
+    # What stands in the file that uv writes its answer to, it keeps where it can.
+    rows = [f'[[packages]]\nname = "{package.name}"\nversion = "{package.version}"\n' for package in kept]
+    head = ['lock-version = "1.0"\ncreated-by = "orch"\n', *([] if rows else ["packages = []\n"])]
+    (scratch / _ANSWER).write_text("\n".join([*head, *rows]), "utf-8")
 
 
 def _with_true_files(stderr: str, requirements: Requirements, path: str, scratch: Path) -> str:
@@ -271,6 +301,11 @@ def _locked(
 def _locked_elsewhere(package: Mapping[str, Any], python: str, platform: str, path: str, home: Home) -> LockedPackage:
     name = package["name"]
     wheel = _best_wheel(package.get("wheels", ()), python, platform_tags(platform))
+    if "directory" in package:
+        # The environment's own Python does not run here; a pure wheel is the same whoever builds it.
+        built = build_from_directory(Path(package["directory"]["path"]), python=Path(sys.executable), home=home)
+        if built.file_name.endswith("-none-any.whl"):
+            return _kept(name, built, None)
     if wheel is None:
         raise OrchError(
             f"{path} asks for {name}, which has no wheel for {platform}: it would have to be built there, so the "
@@ -291,9 +326,17 @@ def _from_wheel(name: str, version: str | None, wheel: Mapping[str, Any], home: 
         return _kept(name, kept, None)
     file_name = _file_name(wheel)
     clean = without_credentials(url)
-    size = wheel.get("size")
+    uploaded = wheel.get("upload-time")
     return LockedPackage(
-        "pip", name, version or _version(file_name), None, clean, file_name, _sha256(name, wheel), size=size
+        manager="pip",
+        name=name,
+        version=version or _version(file_name),
+        build=None,
+        url=clean,
+        file_name=file_name,
+        sha256=_sha256(name, wheel),
+        size=wheel.get("size"),
+        timestamp=int(uploaded.timestamp() * 1000) if isinstance(uploaded, datetime) else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,6 @@ _UV_PLACES = (
     "UV_DEFAULT_INDEX",
     "UV_EXTRA_INDEX_URL",
     "UV_FIND_LINKS",
-    "UV_NO_INDEX",
     "UV_KEYRING_PROVIDER",
     "UV_SYSTEM_CERTS",
     "UV_NATIVE_TLS",
@@ -33,6 +33,8 @@ _UV_PLACES = (
     "UV_CREDENTIALS_",
 )
 
+_NO_INDEX = "UV_NO_INDEX"
+
 _NO_NETWORK = (
     "--offline asks no network: run it once without, or name a folder that has the packages as [pypi] index in "
     "config.toml."
@@ -42,14 +44,19 @@ _NO_NETWORK = (
 def run_uv(
     home: Home, arguments: Sequence[str], *, cwd: Path, cache: Path | None = None, path: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run uv with its own cache (or `cache`) in `cwd`; `path` stands first on PATH. Its output is text."""
+    """Run uv with its own cache (or `cache`) in `cwd`; `path` stands first on PATH. Its output is text.
+
+    Raises OSError when it found no space.
+    """
     from uv import find_uv_bin
 
     environ = uv_environment(home)
+    # uv has an option for this, and no variable.
+    no_index = ["--no-index"] if environ.pop(_NO_INDEX, None) else []
     if path is not None:
         environ["PATH"] = f"{path}{os.pathsep}{environ.get('PATH', os.defpath)}"
-    return subprocess.run(
-        [find_uv_bin(), *arguments, "--cache-dir", str(cache or home.cache / "uv")],
+    done = subprocess.run(
+        [find_uv_bin(), *arguments, *no_index, "--cache-dir", str(cache or home.cache / "uv")],
         cwd=cwd,
         env=environ,
         stdin=subprocess.DEVNULL,
@@ -58,6 +65,9 @@ def run_uv(
         errors="replace",
         check=False,
     )
+    if done.returncode and f"os error {errno.ENOSPC}" in done.stderr:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(home.cache))
+    return done
 
 
 def uv_environment(home: Home, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -110,8 +120,8 @@ def _places(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
             places["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     if "find-links" in pip and "UV_FIND_LINKS" not in environ:
         places["UV_FIND_LINKS"] = ",".join(pip["find-links"].split())
-    if pip.get("no-index", "").lower() in ("1", "true", "yes", "on"):
-        places["UV_NO_INDEX"] = "1"
+    if not settings.pypi_index and pip.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+        places[_NO_INDEX] = "1"
     if "trusted-host" in pip and "UV_INSECURE_HOST" not in environ:
         places["UV_INSECURE_HOST"] = " ".join(pip["trusted-host"].split())
     if "cert" in pip and "SSL_CERT_FILE" not in environ:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from orchestrator.environment.host import current_subdir
@@ -16,10 +17,36 @@ from orchestrator.environment.requirements import Line, named_paths, parse_line,
 from orchestrator.errors import OrchError
 from orchestrator.model import Source
 
+LOCK_FILE = "conda-lock.yml"
+VIRTUAL_PACKAGES = "virtual-packages.yml"
+"""Beside a lock, the virtual packages that it is made for, as conda-lock has them."""
+
 _PROJECT_FILES = ("pyproject.toml", "setup.cfg", "setup.py")
 _PIP_SECTION = re.compile(r"(?P<indent>\s*)-\s+[\"']?pip[\"']?\s*:\s*(?P<rest>[^\s#].*)?")
 _FLOW_PIP = re.compile(r"[{,]\s*[\"']?pip[\"']?\s*:")
+_FLOW_LIST = re.compile(r"^(build_)?dependencies:[ \t]*[^\s#]", re.MULTILINE)
+_KEY = re.compile(r"^([A-Za-z_-]+)[ \t]*:", re.MULTILINE)
 _ITEM = re.compile(r"(?P<indent>\s*)-\s+(?P<text>\S.*)")
+
+
+def kind_of_file(path: str, text: str) -> Kind:
+    """What a file is, by its name, else by its first keys, without reading YAML. Raises OrchError for another one."""
+    name = posixpath.basename(path).lower()
+    if name == "mlproject" or name.endswith(".toml"):
+        raise OrchError(f"{path} is no environment file; name the folder of the project: {posixpath.dirname(path)}.")
+    if name.endswith(".txt"):
+        return "requirements"
+    keys = {match[1] for match in _KEY.finditer(text)}
+    if {"metadata", "package"} <= keys:
+        return "conda-lock"
+    if name in ("python_env.yaml", "python_env.yml") or keys & {"python", "build_dependencies"}:
+        return "python_env"
+    if keys & {"dependencies", "channels"}:
+        return "conda"
+    raise OrchError(
+        f"{path} is no environment file: it has no dependencies; an environment.yml, python_env.yaml, "
+        "requirements.txt or conda-lock.yml is one."
+    )
 
 
 class Tree(Protocol):
@@ -35,11 +62,31 @@ class Tree(Protocol):
 def environment_request(kind: Kind, path: str, tree: Tree, source: Source) -> EnvironmentRequest:
     """What the environment file at `path` in the commit asks for, with every other file that has a say.
 
-    Raises OrchError when a file that it names is not in the commit, or lies outside of it.
+    Raises OrchError when a file that it names is not there, or lies outside of the commit or folder.
     """
     if kind == "none":
         return EnvironmentRequest(kind, "", {}, source.tree, current_subdir())
-    files = {path: _read(tree, path, "")}
+    asked = _asked(kind, path, tree, source)
+    lock = path if kind == "conda-lock" else posixpath.join(posixpath.dirname(path), LOCK_FILE)
+    others = [] if tree.read(lock) is None else _sources_of_lock(lock, tree, source)
+    files = {**asked.files, **_lock_beside(lock, tree)}
+    for other in others:
+        files |= other.files
+    # A lock that stands for the environment leaves the projects to their files, as one beside an environment file.
+    named = [asked, *(others if kind == "conda-lock" else ())]
+    return replace(
+        asked,
+        files=dict(sorted(files.items())),
+        projects=tuple(dict.fromkeys(place for some in named for place in some.projects)),
+        editable=tuple(dict.fromkeys(place for some in named for place in some.editable)),
+        paths=tuple(dict.fromkeys(place for some in named for place in some.paths)),
+    )
+
+
+def _asked(kind: Kind, path: str, tree: Tree, source: Source) -> EnvironmentRequest:
+    """What one environment file asks for, with the files that it names."""
+    missing = "not in the commit" if source.commit else "not there"
+    files = {path: _read(tree, path, "", missing)}
     base = posixpath.dirname(path)
     projects: list[str] = []
     editable: list[str] = []
@@ -51,7 +98,7 @@ def environment_request(kind: Kind, path: str, tree: Tree, source: Source) -> En
             if what in ("file", "constraints"):
                 inner = within(posixpath.dirname(origin), name, origin)
                 if inner not in files:
-                    files[inner] = _read(tree, inner, origin)
+                    files[inner] = _read(tree, inner, origin, missing)
                     todo.append((inner, list(parse_lines(files[inner].decode("utf-8", "replace")))))
                 continue
             place = within(base, name, origin)
@@ -60,31 +107,31 @@ def environment_request(kind: Kind, path: str, tree: Tree, source: Source) -> En
                 continue
             (editable if what == "editable" else projects).append(place)
             files |= _project_files(tree, place, origin)
-    if kind == "conda":
-        files |= _lock_beside(tree, base)
     return EnvironmentRequest(
         kind=kind,
         path=path,
-        files=dict(sorted(files.items())),
+        files=files,
         tree=source.tree,
         subdir=source.subdir,
-        projects=tuple(dict.fromkeys(projects)),
-        editable=tuple(dict.fromkeys(editable)),
-        paths=tuple(dict.fromkeys(_import_path(tree, place, files) for place in editable)),
+        projects=tuple(projects),
+        editable=tuple(editable),
+        paths=tuple(_import_path(tree, place, files) for place in editable),
     )
 
 
-def _read(tree: Tree, path: str, origin: str) -> bytes:
+def _read(tree: Tree, path: str, origin: str, missing: str) -> bytes:
     data = tree.read(path)
     if data is None:
         named = f", which {origin} names," if origin else ""
-        raise OrchError(f"the file {path}{named} is not in the commit.")
+        raise OrchError(f"the file {path}{named} is {missing}.")
     return data
 
 
 def _lines(kind: Kind, text: str) -> Iterator[Line]:
     if kind == "requirements":
         yield from parse_lines(text)
+    elif kind == "python_env" and _FLOW_LIST.search(text) is not None:
+        yield from map(parse_line, _items_of_yaml(text))
     elif kind == "python_env":
         for line in text.splitlines():
             if (match := _ITEM.fullmatch(line)) is not None:
@@ -123,6 +170,17 @@ def _pip_items_of_yaml(text: str) -> Iterator[str]:
     for item in dependencies or ():
         if isinstance(item, dict):
             yield from (text for text in item.get("pip") or () if isinstance(text, str))
+
+
+def _items_of_yaml(text: str) -> Iterator[str]:
+    import yaml
+
+    try:
+        table = yaml.safe_load(text)
+        lists = [table.get(key) for key in ("build_dependencies", "dependencies")]
+    except (yaml.YAMLError, AttributeError):
+        return
+    yield from (item for some in lists if isinstance(some, list) for item in some if isinstance(item, str))
 
 
 def _plain(item: str) -> str:
@@ -179,23 +237,34 @@ def _declared_root(files: dict[str, bytes], place: str) -> str | None:
     return None
 
 
-def _lock_beside(tree: Tree, base: str) -> dict[str, bytes]:
-    path = posixpath.join(base, "conda-lock.yml")
-    data = tree.read(path)
-    if data is None:
-        return {}
-    found = {path: data}
-    # What else conda-lock may have made it from counts in its content hash.
-    for name in ("virtual-packages.yml", *_sources(data.decode("utf-8", "replace"))):
-        place = posixpath.normpath(posixpath.join(base, name))
-        if not place.startswith(("../", "/")) and (extra := tree.read(place)) is not None:
-            found[place] = extra
+def _lock_beside(lock: str, tree: Tree) -> dict[str, bytes]:
+    # The virtual packages count in conda-lock's content hash.
+    places = (lock, posixpath.join(posixpath.dirname(lock), VIRTUAL_PACKAGES))
+    found = {place: data for place in places if (data := tree.read(place)) is not None}
+    return found if lock in found else {}
+
+
+def _sources_of_lock(lock: str, tree: Tree, source: Source) -> list[EnvironmentRequest]:
+    """What the files ask for that a lock says it was made from, as far as they are there; of one that is not sound or
+    no environment file, its bytes.
+    """
+    found = []
+    for name in sources_named(tree.read(lock) or b""):
+        place = posixpath.normpath(posixpath.join(posixpath.dirname(lock), name))
+        data = None if place.startswith(("../", "/")) else tree.read(place)
+        if data is None or place == lock:
+            continue
+        try:
+            found.append(_asked(kind_of_file(place, data.decode("utf-8", "replace")), place, tree, source))
+        except OrchError:
+            found.append(EnvironmentRequest("conda", place, {place: data}, source.tree, source.subdir))
     return found
 
 
-def _sources(lock: str) -> Iterator[str]:
+def sources_named(lock: bytes) -> Iterator[str]:
+    """The files that a `conda-lock.yml` says it was made from, relative to it; without reading YAML."""
     inside = False
-    for line in lock.splitlines()[:2000]:
+    for line in lock.decode("utf-8", "replace").splitlines()[:2000]:
         if line.startswith("package:"):
             return
         if line.strip() == "sources:":

@@ -14,7 +14,7 @@ from orchestrator.environment.config import read_settings
 from orchestrator.environment.environment_file import Wish
 from orchestrator.environment.host import current_subdir
 from orchestrator.environment.lock import LockedPackage
-from orchestrator.environment.pip_lock import gather, lock_pip
+from orchestrator.environment.pip_lock import Projects, gather, lock_pip
 from orchestrator.environment.redact import without_credentials
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
@@ -26,6 +26,7 @@ class Task:
     """What to solve for, and where. `virtual_packages` are `name=version=build`; `as_of` is RFC 3339.
 
     The files of the request stand in `layout`, projects of `.` lines in `checkout`; `scratch` is an empty folder.
+    Of the packages `kept`, from an earlier lock, only those move that must. `projects`: see `pip_lock`.
     """
 
     kind: str
@@ -38,6 +39,16 @@ class Task:
     home: Home
     report: Report
     as_of: str | None = None
+    allow_unhashed: bool = False
+    kept: tuple[LockedPackage, ...] = ()
+    projects: Projects = "with"
+    shown: str = ""
+    """What people know the environment by, where it is not `path`."""
+
+    @property
+    def name(self) -> str:
+        """What sentences call the environment."""
+        return self.shown or self.path
 
     def read(self, path: str) -> bytes | None:
         """A file of the request."""
@@ -70,9 +81,11 @@ async def solve_wish(task: Task, wish: Wish) -> Solved:
     for spec in specs:
         engine.match_spec(spec)
     with engine.connect(task.home, channels) as connection:
-        there = "" if task.platform == current_subdir() else f" for {task.platform}"
+        there = "" if task.platform == current_subdir() and not task.shown else f" for {task.platform}"
         day = f" as of {task.as_of[:10]}" if task.as_of else ""
-        task.report("environment", f"solving {task.path or 'an environment with the newest Python'}{there}{day}")
+        task.report("environment", f"solving {task.name or 'an environment with the newest Python'}{there}{day}")
+        kept = [package for package in task.kept if package.manager == "conda"]
+        known = await engine.records_in(connection, kept, channels, subdir=task.platform) if kept else []
         try:
             records = await engine.solve(
                 connection,
@@ -81,6 +94,7 @@ async def solve_wish(task: Task, wish: Wish) -> Solved:
                 subdir=task.platform,
                 virtual_packages=task.virtual_packages,
                 as_of=datetime.fromisoformat(task.as_of) if task.as_of else None,
+                kept=known,
             )
         except engine.UnsolvableError as error:
             raise await unsolvable.explained(
@@ -88,13 +102,13 @@ async def solve_wish(task: Task, wish: Wish) -> Solved:
                 wish,
                 specs,
                 channels,
-                path=task.path,
+                path=task.name,
                 platform=task.platform,
                 as_of=task.as_of,
                 connection=connection,
             ) from error
         conda = [_conda_package(record, connection) for record in records]
-        pip, notes = await _pip(task, wish, conda, connection)
+        pip, notes = await pip_packages(task, wish, conda, connection)
     notes += _gpu_notes(task, conda)
     return Solved(
         packages=tuple(sorted([*conda, *pip], key=lambda package: (package.manager, package.name))),
@@ -110,9 +124,10 @@ def _gpu_notes(task: Task, conda: Sequence[LockedPackage]) -> list[str]:
     return [f"the environment is solved for CUDA {given}: a machine without it can't use it."]
 
 
-async def _pip(
+async def pip_packages(
     task: Task, wish: Wish, conda: Sequence[LockedPackage], connection: engine.Connection
 ) -> tuple[list[LockedPackage], list[str]]:
+    """The pip packages of a wish beside the `conda` packages, and sentences about its lines."""
     if not wish.pip:
         return [], []
     lines = [*wish.pip, *(f"--extra-index-url {url}" for url in wish.extra_indexes)]
@@ -121,8 +136,10 @@ async def _pip(
     locked = await asyncio.to_thread(
         lock_pip,
         requirements,
-        path=task.path,
+        path=task.name,
         conda=conda,
+        kept=[package for package in task.kept if package.manager == "pip"],
+        projects=task.projects,
         elsewhere=None if task.platform == current_subdir() else task.platform,
         as_of=task.as_of,
         scratch=task.scratch,
@@ -130,7 +147,7 @@ async def _pip(
         report=task.report,
         python_of_environment=python_aside(task, conda, connection),
     )
-    notes = [f"{task.path}: the pip option {option} has no meaning here." for option in requirements.ignored]
+    notes = [f"{task.name}: the pip option {option} has no meaning here." for option in requirements.ignored]
     return locked, notes
 
 

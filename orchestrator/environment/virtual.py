@@ -21,6 +21,23 @@ def solved_for(platform: str, host: Sequence[str] | None, *, cuda: str | None) -
     return tuple(sorted(found.values()))
 
 
+def supposed(
+    platform: str, given: Mapping[str, str], *, cuda: str | None, table: Mapping[str, Mapping[str, str]] | None
+) -> tuple[str, ...]:
+    """The virtual packages of any machine of a platform, whichever this one is, as sorted `name=version=build`.
+
+    `given` are versions by name, which hold over the `table` (see `supposed_table`; None: conda-lock's own, without
+    `__cuda`). `cuda` is a version of CUDA, for the platforms that can have one.
+    """
+    if table is None:
+        found = _supposed(platform)
+    else:
+        found = {name: _text(name, text) for name, text in table.get(platform, {}).items()}
+    if cuda is not None and not platform.startswith("osx-"):
+        found["__cuda"] = f"__cuda={cuda}=0"
+    return tuple(sorted((found | {name: _text(name, text) for name, text in given.items()}).values()))
+
+
 def unmet_notes(packages: Iterable[LockedPackage], host: Sequence[str]) -> list[str]:
     """Which virtual packages the locked packages need and this machine (`host`) lacks, as a sentence for each."""
     import rattler
@@ -54,19 +71,30 @@ def _supposed(platform: str) -> dict[str, str]:
     table = supposed_table()
     if platform not in table:
         raise OrchError(f"conda-lock knows no platform {platform!r}; it knows {', '.join(sorted(table))}.")
-    found = {}
-    for name, text in table[platform].items():
-        version, _, build = text.partition(" ")
-        if name != "__cuda":
-            found[name] = f"{name}={version}={build or '0'}"
-    return found
+    return {name: _text(name, text) for name, text in table[platform].items() if name != "__cuda"}
+
+
+def _text(name: str, value: str) -> str:
+    version, _, build = str(value).partition(" ")
+    return f"{name}={version}={build or '0'}"
 
 
 def supposed_table() -> Mapping[str, Mapping[str, str]]:
     """conda-lock's own table: for each platform its virtual packages, each as `version` or `version build`."""
     from importlib.resources import files
 
+    path = files("conda_lock") / "default-virtual-packages.yaml"
+    return read_table(path.name, path.read_bytes())
+
+
+def read_table(path: str, data: bytes) -> Mapping[str, Mapping[str, str]]:
+    """The table in a file of conda-lock's form for virtual packages. Raises OrchError when it has another form."""
     import yaml
 
-    text = (files("conda_lock") / "default-virtual-packages.yaml").read_text("utf-8")
-    return {platform: facts["packages"] for platform, facts in yaml.safe_load(text)["subdirs"].items()}
+    try:
+        subdirs = yaml.safe_load(data)["subdirs"]
+        return {platform: dict(facts["packages"]) for platform, facts in subdirs.items()}
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise OrchError(
+            f"{path} does not list virtual packages as conda-lock has them (subdirs, PLATFORM, packages): {error}."
+        ) from error

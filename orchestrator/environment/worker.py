@@ -23,15 +23,20 @@ from typing import Any, NoReturn
 
 from orchestrator.environment.config import read_settings
 from orchestrator.environment.passed_on import for_worker
+from orchestrator.environment.space import free_space, is_full, no_space
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
 from orchestrator.report import Report, silent
 
 JOBS = {
+    "channel": "orchestrator.environment.export.folder_channel",
     "export": "orchestrator.environment.export.locks",
     "host": "orchestrator.environment.host",
     "lock": "orchestrator.environment.locking",
     "install": "orchestrator.environment.install",
+    "lock-file": "orchestrator.environment.lock_file",
+    "link": "orchestrator.environment.link_scripts",
+    "search": "orchestrator.environment.search",
 }
 """The module of each kind of job; its function `work(job, *, home, report)` does it and returns a JSON object."""
 
@@ -62,7 +67,7 @@ def run_job(kind: str, job: Mapping[str, Any], *, home: Home, report: Report = s
             process.wait()
         finally:
             _end(process)
-        return _result(answer, errors, process.returncode)
+        return _result(answer, errors, process.returncode, home)
 
 
 @contextlib.contextmanager
@@ -117,8 +122,8 @@ def _pass_on(process: subprocess.Popen[bytes], report: Report) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    # The whole group: uv, git and build backends that the worker started.
-    if process.poll() is None:
+    # The whole group: uv, git, build backends and link scripts that the worker started, also when it was killed alone.
+    if process.poll() != 0:
         _kill_group(process.pid)
         process.wait()
     for pipe in (process.stdin, process.stdout):
@@ -131,13 +136,15 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _result(answer: Path, errors: Path, returncode: int) -> dict[str, Any]:
+def _result(answer: Path, errors: Path, returncode: int, home: Home) -> dict[str, Any]:
     log = errors.read_text("utf-8", "replace")
     if os.environ.get("ORCH_LOG") == "debug" and log:
         sys.stderr.write(log)
     try:
         value = json.loads(answer.read_bytes())
     except FileNotFoundError:
+        if free_space(answer.parent) == 0:
+            raise OrchError(no_space(home, "make")) from None
         how = f"by signal {-returncode}" if returncode < 0 else f"with exit code {returncode}"
         said = "".join(f" ({line})" for line in log.strip().splitlines()[-1:])
         hint = "; signal 9 is what the system sends when memory runs out" if returncode == -signal.SIGKILL else ""
@@ -164,13 +171,16 @@ def main(question: str, answer: str) -> NoReturn:
         progress.write(json.dumps({"phase": phase, "text": text, "done": done, "total": total}) + "\n")
         progress.flush()
 
+    asked = json.loads(Path(question).read_bytes())
+    home = Home(**{key: Path(value) for key, value in asked["home"].items()}, offline=asked["offline"])
     try:
-        value: dict[str, Any] = {"result": _work(json.loads(Path(question).read_bytes()), say)}
+        value: dict[str, Any] = {"result": _work(asked["kind"], asked["job"], home, say)}
     except OrchError as error:
         value = {"error": str(error)}
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        value = {"error": f"the environment can't be made ready: {error.strerror or error}{where}."}
+        said = f"the environment can't be made ready: {error.strerror or error}{where}."
+        value = {"error": no_space(home, "make") if is_full(error) else said}
     except BaseException as error:
         import traceback
 
@@ -181,12 +191,11 @@ def main(question: str, answer: str) -> NoReturn:
     os._exit(0)
 
 
-def _work(question: Mapping[str, Any], report: Report) -> dict[str, Any]:
+def _work(kind: str, job: Mapping[str, Any], home: Home, report: Report) -> dict[str, Any]:
     from importlib import import_module
 
-    home = Home(**{key: Path(value) for key, value in question["home"].items()}, offline=question["offline"])
-    module = import_module(JOBS[question["kind"]])
-    result: dict[str, Any] = module.work(question["job"], home=home, report=report)
+    module = import_module(JOBS[kind])
+    result: dict[str, Any] = module.work(job, home=home, report=report)
     return result
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from made_index import project_files
 
 from e2e.conftest import CONDA_FORGE, CONDA_YAML, ORCH, SIX_YAML, mlproject, orch, orch_json
 
@@ -205,3 +206,17 @@ def _until(terminal: int, text: bytes | None, seconds: float = 60) -> bytes:
                 break
             shown += data
     return shown
+
+
+def test_exec_has_the_folders_of_editable_projects_on_the_import_path(make_project: Make, orch_home: Path) -> None:
+    lines = "channels: [conda-forge]\ndependencies: [python, {pip: [-e .]}]\n"
+    folder = make_project({"conda.yaml": lines, **project_files("mine")})
+    program = ("--", "python", "-c", "import mine; print(mine.__file__)")
+    for environment in (folder, folder / "conda.yaml"):
+        assert orch("env", "exec", environment, *program).stdout == f"{folder}/src/mine/__init__.py\n"
+
+    orch("run", folder, "-e", "try.sh", code=125)
+    (folder / "try.sh").write_text("true\n")
+    run = orch_json("run", folder, "-e", "try.sh", "-q")
+    said = orch("env", "exec", run["run_id"], "--", "true").stderr
+    assert "the project of the run, a `-e` line of it, is not on the import path" in said

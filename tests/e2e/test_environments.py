@@ -69,6 +69,8 @@ def test_a_run_locks_for_the_platforms_that_are_asked_for(dated: Path, make_proj
     assert (dated / "locks" / others["osx-arm64"] / "conda-lock.yml").exists()
     assert run["spec"]["environment"]["lock_id"] != others["osx-arm64"]
     assert "osx-arm64" in orch("show").stdout
+    runs = {row["lock_id"]: row["runs"] for row in orch_json("env", "list")}
+    assert runs == {run["spec"]["environment"]["lock_id"]: 1, others["osx-arm64"]: 1}
 
 
 def test_other_platforms_and_the_day_do_not_change_the_identity_of_a_run(

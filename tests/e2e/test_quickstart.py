@@ -106,3 +106,14 @@ def test_the_options_that_the_readme_names_are_there() -> None:
     shown = orch("run", "--help").stdout
     for option in re.findall(r"`(--?[a-z][a-z-]*)`", readme):
         assert option in shown
+
+
+def test_the_environment_commands_and_options_that_the_readme_names_are_there() -> None:
+    readme = (CHECKOUT / "README.md").read_text()
+    named = re.findall(r"orch env ([a-z]+)([^`\n]*)", readme)
+    assert {command for command, _ in named} == set(re.findall(r"^  ([a-z]+) ", orch("env", "--help").stdout, re.M))
+    for command in {command for command, _ in named}:
+        shown = orch("env", command, "--help").stdout
+        given = " ".join(rest.partition(" -- ")[0] for name, rest in named if name == command)
+        for option in re.findall(r"(?<= )--?[a-z][a-z-]*", given):
+            assert option in shown

@@ -105,6 +105,8 @@ def test_packages_of_a_folder_are_recorded_by_its_own_url(
     [
         ("altered", "does not match its hash: the lock or channel says sha256 "),
         ("truncated", "came damaged or cut off"),
+        ("cut", "came damaged or cut off"),
+        ("unauthorized", '{"conda.anaconda.org": {"BearerToken": "..."}}'),
         ("missing", "is not there (404): its channel has it no more. Solve the environment again with --relock, or"),
         ("unavailable", "can't be had now: its server fails"),
     ],
@@ -119,8 +121,9 @@ def test_an_archive_that_is_not_right_is_told_by_name(
     assert sentence in said
 
 
-def test_a_server_that_recovers_is_asked_again(served: ChannelServer, install: Callable[..., str]) -> None:
-    served.fail("noarch/six-1.16*", "unavailable", times=2)
+@pytest.mark.parametrize("fault", ["unavailable", "cut"])
+def test_a_server_that_recovers_is_asked_again(served: ChannelServer, install: Callable[..., str], fault: str) -> None:
+    served.fail("noarch/six-1.16*", fault, times=2)  # type: ignore[arg-type]
 
     assert install() == "installed"
 

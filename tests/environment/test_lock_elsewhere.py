@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from made_channel import make_channel, record
-from made_index import Index
+from made_index import Index, project_files
 from made_trees import SOURCE, FileTree
 
 from orchestrator.environment import Environment, environment_request, lock_path, locked_packages, resolve_environment
@@ -99,7 +99,7 @@ def test_only_what_existed_on_a_day_is_let_in(home: Home, url: str) -> None:
 
 
 def test_a_day_before_everything_is_explained(home: Home, url: str) -> None:
-    with pytest.raises(OrchError, match=r"environment\.yml can't be solved for linux-64 as of 2020-01-01"):
+    with pytest.raises(OrchError, match=r"net, which no channel has for linux-64 as of 2020-01-01\. Its first"):
         resolve(home, wish(url, "net"), as_of="2020-01-01T23:59:59Z")
 
 
@@ -151,6 +151,20 @@ def test_a_pip_package_without_a_wheel_for_the_other_platform_is_named(home: Hom
 
     with pytest.raises(OrchError, match="sourced"):
         resolve(home, f"channels: ['{url}']\ndependencies: [python, {{pip: [sourced]}}]\n", platform="osx-arm64")
+
+
+def test_the_project_itself_is_locked_for_another_platform_when_its_wheel_is_pure(
+    home: Home, url: str, tmp_path: Path
+) -> None:
+    text = f"channels: ['{url}']\ndependencies: [python, {{pip: [.]}}]\n"
+    tree = FileTree({"environment.yml": text, **project_files("mine")})
+    request = environment_request("conda", "environment.yml", tree, SOURCE)
+    there = resolve_environment(
+        request, home=home, platform="osx-arm64", build_source=lambda: tree.check_out(tmp_path / "checkout")
+    )
+
+    files = {package.name: package.file_name for package in locked_packages(home, there.lock_id)}
+    assert files["mine"] == "mine-1.0-py3-none-any.whl"
 
 
 @pytest.mark.parametrize(

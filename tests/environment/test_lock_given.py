@@ -140,7 +140,7 @@ def test_forms_of_the_wild_are_read(home: Home, other_home: Home) -> None:
         table["metadata"]["channels"] = ["conda-forge"]
         for row in table["package"]:
             row["hash"] = f"sha256:{row['hash']['sha256']}"
-            row["dependencies"] = {**row["dependencies"], "__unix": "", "odd": ">=1,<2 || >2"}
+            row["dependencies"] = {**row["dependencies"], "__unix": "", "six": ">=1,<2 || >2"}
             del row["build"]
 
     lock = changed(made_lock(other_home), wild)
@@ -162,6 +162,26 @@ def test_a_lock_that_was_cut_off_is_refused_as_incomplete(home: Home, other_home
         resolve(home, {"conda-lock.yml": lock}, "conda-lock")
 
     assert not list(home.locks.glob("*/conda-lock.yml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("six", "it does not have six, which its environment file asks for"),
+        ("python_abi", "numpy needs python_abi, which it does not have"),
+    ],
+)
+def test_a_lock_from_which_a_package_was_taken_is_refused(
+    home: Home, other_home: Home, name: str, sentence: str
+) -> None:
+    text = "dependencies: [python, six, numpy]\n"
+
+    def take(table: dict[str, Any]) -> None:
+        table["package"] = [row for row in table["package"] if row["name"] != name]
+
+    files = {"environment.yml": text, "conda-lock.yml": changed(made_lock(other_home, text), take)}
+    with pytest.raises(OrchError, match=f"^conda-lock.yml is incomplete: {sentence}. Make the lock anew.$"):
+        resolve(home, files)
 
 
 def test_other_categories_are_left_out_and_told(home: Home, other_home: Home) -> None:

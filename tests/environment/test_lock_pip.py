@@ -126,6 +126,16 @@ def test_a_package_that_no_index_has_is_told(home: Home, index: Index) -> None:
         resolve(home, pip_section("nosuchthing"))
 
 
+def test_pips_setting_that_no_index_is_asked_holds(home: Home, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.config.write_text(home.config.read_text().partition("[pypi]")[0])
+    monkeypatch.setenv("PIP_INDEX_URL", index.url)
+    assert "alpha" in pip_packages(home, resolve(home, pip_section("alpha==1.0")))
+
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(OrchError, match="alpha"):
+        resolve(home, pip_section("alpha==2.0"))
+
+
 @pytest.mark.parametrize(
     ("files", "where"),
     [

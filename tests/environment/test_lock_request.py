@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,6 +98,12 @@ def test_a_project_without_project_files_is_refused() -> None:
 def test_an_environment_file_that_is_not_there_is_refused() -> None:
     with pytest.raises(OrchError, match=r"environment\.yml is not in the commit"):
         request({})
+
+
+def test_a_file_beside_a_local_one_that_is_not_there_is_in_no_commit() -> None:
+    files = FileTree({"environment.yml": section("-r more.txt")})
+    with pytest.raises(OrchError, match=r"more\.txt, which environment\.yml names, is not there"):
+        environment_request("conda", "environment.yml", files, replace(SOURCE, commit=""))
 
 
 @pytest.mark.parametrize(

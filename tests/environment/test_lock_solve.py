@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -221,6 +222,19 @@ def test_a_contradiction_is_explained_by_the_solver(home: Home) -> None:
     assert said == said.strip()
 
 
+def test_what_contradicts_itself_is_told_in_the_words_of_the_file(home: Home) -> None:
+    said = refused(home, "dependencies: [python, six=1.16, 'six>=1.17', pip]\n")
+
+    assert said.splitlines()[-1] == "environment.yml asks for six=1.16, six>=1.17."
+
+
+def test_a_version_that_is_not_there_is_told_with_those_that_are(home: Home) -> None:
+    said = refused(home, "dependencies: [python, six=9]\n")
+
+    assert said.startswith("environment.yml asks for six=9, which no channel has for ")
+    assert "Versions that are there: 1.16.0, 1.17.0.\n" in said
+
+
 def test_an_unknown_package_is_named_with_its_neighbours(home: Home) -> None:
     said = refused(home, "dependencies: [python, nunpy]\n")
 
@@ -295,6 +309,20 @@ def test_a_channel_that_does_not_exist_is_told(home: Home, served: ChannelServer
     served.fail("*", "missing")
 
     assert f"the channel {CONDA_FORGE} is not there (404)" in refused(home, SIX)
+
+
+def test_where_credentials_go_is_told_and_they_are_used_there(
+    home: Home, served: ChannelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.fail("*", "unauthorized")
+    said = refused(home, SIX)
+    # A mirror is asked with the credentials of the channel that it stands for.
+    example = re.search(r'\{"conda\.anaconda\.org": \{"BearerToken": "\.\.\."\}\}', said)
+    assert example is not None and "RATTLER_AUTH_FILE" in said and "\n" not in said
+    (tmp_path / "auth.json").write_text(example[0])
+    monkeypatch.setenv("RATTLER_AUTH_FILE", str(tmp_path / "auth.json"))
+
+    assert "six" in packages(home, resolve(home, SIX))
 
 
 def test_a_server_that_stays_broken_is_told(home: Home, served: ChannelServer) -> None:

@@ -30,6 +30,7 @@ JOB = {
     "checkout": None,
     "as_of": None,
     "cuda": None,
+    "allow_unhashed": False,
 }
 SCRIPT = f"""
 from orchestrator.environment.worker import run_job

@@ -172,7 +172,8 @@ def test_pip_packages_come_from_an_index_in_a_folder(home: Home, channel: Path, 
 
 
 def test_pip_packages_come_from_the_cache_or_are_named(home: Home, channel: Path, index: Index) -> None:
-    text = f"{SIX}- pip:\n  - alpha\n"
+    index.wheel("beta", "2.0")
+    text = f"{SIX}- pip:\n  - alpha\n  - beta\n"
     with served(index.folder) as url:
         use_mirror(home, str(channel), index=f"{url}/simple")
         with pytest.raises(OrchError, match=r"(?s)alpha.*--offline asks no network.*\[pypi\]"):
@@ -180,7 +181,7 @@ def test_pip_packages_come_from_the_cache_or_are_named(home: Home, channel: Path
         lock_id = resolve(home, text).lock_id
         shutil.rmtree(home.cache / "uv")
         with (
-            pytest.raises(OrchError, match=r"alpha.* not here, and --offline.*\[pypi\]"),
+            pytest.raises(OrchError, match=r"alpha-\S+whl, beta-\S+whl are not here, and --offline.*\[pypi\]"),
             use_prefix(lock_id, home=offline(home)),
         ):
             pass

@@ -1,0 +1,132 @@
+"""`orch env lock`: write the lock of a project, or say whether it holds."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.as_of import moment
+from orchestrator.cli.env import known_platform, tell
+from orchestrator.errors import OrchError, UsageError
+from orchestrator.paths import open_home
+from orchestrator.project_lock import Change, LockFile, LockRequest, lock_file, reasons_against
+
+_VIRTUAL = re.compile(r"((?P<platform>[a-z]+-[a-z0-9]+):)?(?P<name>__[a-z0-9_]+)=(?P<version>[A-Za-z0-9._]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of `orch env lock`, as typed."""
+
+    sources: tuple[str, ...]
+    platforms: tuple[str, ...]
+    virtual_packages: tuple[str, ...]
+    cuda: str | None
+    update: tuple[str, ...]
+    check: bool
+    as_of: str | None
+    output: Path | None
+    offline: bool
+
+
+def lock(options: Options) -> int:
+    """Write the lock, and print what it has and what changed; with `--check` print why it does not hold (1)."""
+    if options.check and options.update:
+        raise UsageError("--check writes nothing, so there is nothing to --update.")
+    request = LockRequest(
+        sources=tuple(Path(text).expanduser() for text in options.sources),
+        platforms=tuple(dict.fromkeys(known_platform(name) for name in options.platforms)),
+        virtual_packages=_virtual_packages(options.virtual_packages),
+        cuda=_version(options.cuda),
+        as_of=moment(options.as_of) if options.as_of else None,
+        update=options.update,
+        output=options.output,
+    )
+    home = open_home(offline=options.offline)
+    if options.check:
+        place, reasons = reasons_against(request, home=home, report=tell)
+        print("\n".join(reasons) or f"{_shown(place)} matches its sources.")
+        return 1 if reasons else 0
+    made = lock_file(request, home=home, report=tell)
+    for note in made.notes:
+        tell("note", note)
+    _write(made)
+    for line in _summary(made):
+        print(line)
+    return 0
+
+
+def _virtual_packages(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for text in texts:
+        match = _VIRTUAL.fullmatch(text)
+        if match is None:
+            raise UsageError(
+                f"--virtual-package takes [PLATFORM:]NAME=VERSION, as linux-64:__glibc=2.17, not {text!r}."
+            )
+        platform = known_platform(match["platform"]) if match["platform"] else ""
+        found.setdefault(platform, {})[match["name"]] = match["version"]
+    return found
+
+
+def _version(cuda: str | None) -> str | None:
+    if cuda is not None and not re.fullmatch(r"\d+(\.\d+)*", cuda):
+        raise UsageError(f"--cuda takes a version as 12.4, not {cuda!r}.")
+    return cuda
+
+
+def _write(made: LockFile) -> None:
+    """The whole file or none of it; an unchanged one is left as it is."""
+    text = _HEAD + made.text
+    aside = made.path.with_name(f".{made.path.name}.{os.getpid()}")
+    try:
+        if made.path.is_file() and made.path.read_text("utf-8") == text:
+            return
+        try:
+            aside.write_text(text, "utf-8")
+            aside.replace(made.path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise OrchError(f"{made.path} can't be written: {error.strerror}.") from error
+
+
+_HEAD = """\
+# The exact packages of an environment, by platform. Made by `orch env lock`; read by orch, conda-lock and micromamba.
+# `orch env lock --update NAME` moves one package, `orch env lock --check` tells whether this matches its sources.
+"""
+
+
+def _summary(made: LockFile) -> Iterator[str]:
+    if not made.is_new:
+        yield from _changed(made)
+    width = max(map(len, made.platforms))
+    for platform, count in made.platforms.items():
+        yield f"{platform:<{width}}  {count} package{'s' if count != 1 else ''}"
+    yield f"wrote {_shown(made.path)}"
+
+
+def _changed(made: LockFile) -> Iterator[str]:
+    where: dict[Change, list[str]] = {}
+    for platform, changes in made.changes.items():
+        for change in changes:
+            where.setdefault(change, []).append(platform)
+    for change, platforms in sorted(where.items(), key=lambda item: item[0].name):
+        only = f"  ({', '.join(platforms)})" if len(platforms) < len(made.platforms) else ""
+        yield f"{_change(change)}{only}"
+
+
+def _change(change: Change) -> str:
+    if change.before is None:
+        return f"+ {change.name} {change.now}"
+    if change.now is None:
+        return f"- {change.name} {change.before}"
+    return f"~ {change.name} {change.before} -> {change.now}"
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
