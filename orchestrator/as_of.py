@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 
 from orchestrator.errors import UsageError
 
@@ -11,16 +10,19 @@ from orchestrator.errors import UsageError
 def moment(text: str) -> str:
     """The time, RFC 3339 in UTC, that `--as-of` names: of a day its last second. Raises UsageError for another text."""
     try:
-        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-            text += "T23:59:59+00:00"
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(
-            f"--as-of takes a day as 2021-06-30 or a time as 2021-06-30T12:00 (of a run also `commit`), not {text!r}."
-        ) from error
-    return rfc3339(time if time.tzinfo else time.replace(tzinfo=UTC))
+        return rfc3339(_end_of_day(text) or datetime.fromisoformat(text))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"--as-of takes a day as 2021-06-30, or a time as 2021-06-30T12:00, not {text!r}.") from error
 
 
-def rfc3339(time: datetime) -> str:
-    """A time in the form in which it is recorded: UTC, whole seconds."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def rfc3339(when: datetime) -> str:
+    """A time in the form in which it is recorded: UTC, whole seconds. One without a zone is UTC."""
+    aware = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+
+
+def _end_of_day(text: str) -> datetime | None:
+    try:
+        return datetime.combine(date.fromisoformat(text), time(23, 59, 59), UTC)
+    except ValueError:
+        return None

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import ledger, project, source
 from orchestrator.environment.folder import LocalFolder
 from orchestrator.environment.host import current_subdir
-from orchestrator.environment.lock import Environment, EnvironmentRequest, read_lock, resolve_environment
+from orchestrator.environment.lock import Environment, EnvironmentRequest, Lock, read_lock, resolve_environment
 from orchestrator.environment.request import environment_request, kind_of_file
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.model import RunSpec, Source
@@ -47,6 +46,10 @@ class Found:
         if platform not in self.locks:
             raise OrchError(f"{self.label} has no lock for {platform}, only for {', '.join(self.locks)}.")
         return self.locks[platform]
+
+    def read(self, platform: str, home: Home) -> Lock:
+        """The lock for a platform."""
+        return read_lock(home, self.lock_for(platform), platform)
 
 
 def environment_of(text: str, *, home: Home, report: Report = silent, platform: str | None = None) -> Found:
@@ -155,10 +158,9 @@ def _of_place(text: str, wanted: str, *, home: Home, report: Report) -> Found:
         return _of_file(path, wanted, home=home, report=report)
     if not path.exists() and text.lower().endswith(_FILE_ENDS) and "://" not in text:
         raise OrchError(f"there is no environment file {text}.")
-    with ExitStack() as cleanup:
-        resolved = source.resolve_source(str(path) if path.exists() else text, None, home=home, report=report)
-        pinned = resolved.source
-        tree = cleanup.enter_context(source.open_tree(pinned, home=home))
+    resolved = source.resolve_source(str(path) if path.exists() else text, None, home=home, report=report)
+    pinned = resolved.source
+    with source.open_tree(pinned, home=home) as tree:
         found = project.read_project(tree, pinned.subdir)
         asked = environment_request(found.environment.kind, found.environment.path, tree, pinned)
         locked = _locked(asked, pinned, wanted, home=home, report=report)
@@ -187,15 +189,7 @@ def _of_file(path: Path, wanted: str, *, home: Home, report: Report) -> Found:
 
 
 def _locked(asked: EnvironmentRequest, pinned: Source, wanted: str, *, home: Home, report: Report) -> Environment:
-    with ExitStack() as cleanup:
-
-        def checkout() -> Path:
-            import tempfile
-
-            place = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="orch-"))) / "checkout"
-            source.checkout(pinned, place, home=home)
-            return place
-
+    with source.checkout_aside(pinned, home=home) as checkout:
         return resolve_environment(asked, home=home, platform=wanted, report=report, build_source=checkout)
 
 

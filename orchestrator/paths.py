@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,15 @@ MOVABLE = ("envs", "store", "work", "cache")
 """The folders that `[paths]` in `config.toml` may place elsewhere."""
 
 _GROUP_WRITES, _OTHERS_WRITE = 0o020, 0o002
+
+_HEX = "[0-9a-f]"
+_KEPT = {
+    "envs": (f"{_HEX * 64}*",),
+    "store": (f"{_HEX * 2}/{_HEX * 62}",),
+    "work": (_HEX * 32,),
+    "cache": ("virtual-packages", f"wheels/{_HEX * 64}", "pkgs/*.lock"),
+}
+"""Patterns of what orch makes in each of these folders, and nobody else there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,36 @@ class Home:
         return self.root / "locks"
 
     @property
+    def lock_index(self) -> Path:
+        """What finds a lock by what it was made from."""
+        return self.locks / "by-source"
+
+    @property
+    def packages(self) -> Path:
+        """Conda packages as fetched and extracted; prefixes are linked from them."""
+        return self.cache / "pkgs"
+
+    @property
+    def repodata(self) -> Path:
+        """What channels have, as rattler keeps it."""
+        return self.cache / "repodata"
+
+    @property
+    def uv(self) -> Path:
+        """The cache of uv."""
+        return self.cache / "uv"
+
+    @property
+    def wheels(self) -> Path:
+        """Wheels that no index has, in a folder by sha256 each."""
+        return self.cache / "wheels"
+
+    @property
+    def jobs(self) -> Path:
+        """A folder for each job of a worker, held with an exclusive `flock` while it is at work."""
+        return self.cache / "jobs"
+
+    @property
     def runs(self) -> Path:
         """One directory per run: the truth that the ledger indexes."""
         return self.root / "runs"
@@ -70,7 +110,8 @@ def open_home(environ: Mapping[str, str] = os.environ, *, offline: bool = False)
     """The home that `ORCH_HOME` names (default `~/.local/share/orch`), made when it is not there, mode 0700.
 
     In a folder of `[paths]` that other users can write to, or that is another's, a part of the user's own is used.
-    Raises OrchError when it can't be made or written, or when its `config.toml` can't be read.
+    Raises OrchError when it can't be made or written, when its `config.toml` can't be read, or when others were given
+    the right to write to a folder that was used as a whole.
     """
     named = environ.get("ORCH_HOME")
     root = Path(named).expanduser() if named else Path("~/.local/share/orch").expanduser()
@@ -80,7 +121,7 @@ def open_home(environ: Mapping[str, str] = os.environ, *, offline: bool = False)
         moved = _moved_paths(root)
         for folder in moved.values():
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        placed = {name: _own_part(folder) for name, folder in moved.items()}
+        placed = {name: _own_part(name, folder) for name, folder in moved.items()}
         home = Home(root, *(placed.get(name, root / name) for name in MOVABLE), offline=offline)
         for folder in (home.runs, home.locks, home.sources, *(getattr(home, name) for name in MOVABLE)):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -92,27 +133,59 @@ def open_home(environ: Mapping[str, str] = os.environ, *, offline: bool = False)
     return home
 
 
-def _own_part(folder: Path) -> Path:
+def _own_part(name: str, folder: Path) -> Path:
     """`folder`, or where other users have a say in it, a folder of the user's own inside.
 
     Whoever can write to a cache or an environment decides what its users run: an extracted package is checked against
     hashes that stand beside it. So these are never shared between users; archives may be, in a folder of `[mirrors]`.
+    What has been kept in one of the two places stays in use, or is refused, when the rights change later.
     """
     if not hasattr(os, "geteuid"):  # Windows has no such modes
         return folder
     user, facts = os.geteuid(), folder.stat()
     # A private group has the number of its user; where each user has one, files are usually made writable for it.
     written = facts.st_mode & _OTHERS_WRITE or (facts.st_mode & _GROUP_WRITES and facts.st_gid != user)
-    if facts.st_uid == user and not written:
-        return folder
     part = folder / str(user)
+    if facts.st_uid == user and not written:
+        if not _is_folder_of((user, 0), part):
+            return folder
+        if not _has_kept(name, folder, user):
+            return part
+        if not _has_kept(name, part, user):
+            return folder
+        raise OrchError(f"orch has kept your {name} both in {folder} itself and in {part}; {_one_place(name, part)}.")
+    if _has_kept(name, folder, user):
+        take = f"take that right from them (chmod go-w {folder}), or " if facts.st_uid == user else ""
+        raise OrchError(
+            f"other users can write to {folder}, where orch keeps your {name}; {take}{_one_place(name, part)}."
+        )
     part.mkdir(exist_ok=True, mode=0o700)
-    if part.is_symlink() or part.stat().st_uid not in (user, 0):
+    if not _is_folder_of((user, 0), part):
         raise OrchError(
             f"{part}, where orch would keep what is yours of the shared folder {folder}, belongs to another user. "
             "Name a folder of your own in [paths]."
         )
     return part
+
+
+def _one_place(name: str, part: Path) -> str:
+    if name == "envs":  # which hold their own paths
+        return f"remove the environments in {part.parent} itself: they are installed again when they are needed"
+    return f"move what orch has in {part.parent} itself to {part}"
+
+
+def _has_kept(name: str, folder: Path, user: int) -> bool:
+    """Whether orch has kept anything of the user's for `[paths] name` in the folder itself."""
+    found = (path.relative_to(folder).parts[0] for pattern in _KEPT[name] for path in folder.glob(pattern))
+    return any(_is_folder_of((user,), folder / top) for top in found)
+
+
+def _is_folder_of(users: tuple[int, ...], path: Path) -> bool:
+    try:
+        facts = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(facts.st_mode) and facts.st_uid in users
 
 
 def _moved_paths(root: Path) -> dict[str, Path]:

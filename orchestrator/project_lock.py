@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import posixpath
-import tempfile
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator import project, source
 from orchestrator.environment.folder import LocalFolder
+from orchestrator.environment.host import virtual_packages
 from orchestrator.environment.lock import EnvironmentRequest
 from orchestrator.environment.request import (
     LOCK_FILE,
@@ -72,12 +71,11 @@ class LockFile:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """Everything that has a say, by path from `root`. `lock` is where the lock belongs; `place` where it really is."""
+    """Everything that has a say, by path from `root`; `lock` is where the lock belongs."""
 
     root: Path
     sources: tuple[str, ...]
     lock: str
-    place: Path
     by_path: Mapping[str, bytes]
     has_projects: bool
 
@@ -85,15 +83,14 @@ class _Files:
 def lock_file(request: LockRequest, *, home: Home, report: Report) -> LockFile:
     """Solve for every platform. Nothing is written. Raises OrchError with what all platforms have against it."""
     files = _gathered(request)
-    with ExitStack() as cleanup:
-        checkout = None
-        if files.has_projects:
-            taken = source.resolve_source(str(files.root), None, home=home, report=report)
-            checkout = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="orch-"))) / "checkout"
-            source.checkout(taken.source, checkout, home=home)
-        answer = run_job("lock-file", _job(request, files, checkout), home=home, report=report)
+    if files.has_projects:
+        taken = source.resolve_source(str(files.root), None, home=home, report=report).source
+        with source.checkout_aside(taken, home=home) as checkout:
+            answer = run_job("lock-file", _job(request, files, checkout(), home), home=home, report=report)
+    else:
+        answer = run_job("lock-file", _job(request, files, None, home), home=home, report=report)
     return LockFile(
-        path=files.place,
+        path=files.root / files.lock,
         text=answer["text"],
         platforms=answer["platforms"],
         changes={platform: tuple(Change(*row) for row in rows) for platform, rows in answer["changes"].items()},
@@ -105,11 +102,11 @@ def lock_file(request: LockRequest, *, home: Home, report: Report) -> LockFile:
 def reasons_against(request: LockRequest, *, home: Home, report: Report) -> tuple[Path, tuple[str, ...]]:
     """Where the lock is, and why it does not match its sources; () when it does. No channel is asked."""
     files = _gathered(request)
-    job = {**_job(request, files, None), "check": True}
-    return files.place, tuple(run_job("lock-file", job, home=home, report=report)["reasons"])
+    job = {**_job(request, files, None, home), "check": True}
+    return files.root / files.lock, tuple(run_job("lock-file", job, home=home, report=report)["reasons"])
 
 
-def _job(request: LockRequest, files: _Files, checkout: Path | None) -> dict[str, object]:
+def _job(request: LockRequest, files: _Files, checkout: Path | None, home: Home) -> dict[str, object]:
     return {
         "sources": list(files.sources),
         "lock": files.lock,
@@ -121,6 +118,7 @@ def _job(request: LockRequest, files: _Files, checkout: Path | None) -> dict[str
         "cuda": request.cuda,
         "update": list(request.update),
         "check": False,
+        "host": list(virtual_packages(home)),
     }
 
 
@@ -133,14 +131,15 @@ def _gathered(request: LockRequest) -> _Files:
         if not path.exists():
             raise UsageError(f"there is no {path}; orch env lock takes a folder, or {_ENVIRONMENTS}, of this machine.")
     named = [_environment_file(path) if path.is_dir() else path.resolve() for path in given]
-    root = _root(named)
+    root = _root([*named, *([request.output.resolve()] if request.output else [])])
     tree = LocalFolder(root)
     sources = list(dict.fromkeys(path.relative_to(root).as_posix() for path in named))
     place = (request.output or named[0].parent / LOCK_FILE).resolve()
-    inside = place.is_relative_to(root)
-    lock = place.relative_to(root).as_posix() if inside else posixpath.join(posixpath.dirname(sources[0]), LOCK_FILE)
     if place in named:
         raise UsageError(f"{request.output or place.name} is one of the sources; a lock is another file.")
+    if not place.is_relative_to(root):
+        raise OrchError(f"{named[0].parent / LOCK_FILE} is a link out of {root}: nothing is written through it.")
+    lock = place.relative_to(root).as_posix()
     old = place.read_bytes() if place.is_file() else None
     if old is not None and len(given) == 1 and given[0].is_dir():
         sources = _sources_of(old, lock, tree, sources)
@@ -150,17 +149,19 @@ def _gathered(request: LockRequest) -> _Files:
     by_path |= {beside: data} if (data := tree.read(beside)) is not None else {}
     by_path |= {lock: old} if old is not None else {}
     has_projects = any(some.projects or some.editable for some in asked)
-    return _Files(root, tuple(sources), lock, place, by_path, has_projects)
+    return _Files(root, tuple(sources), lock, by_path, has_projects)
 
 
 def _root(named: Sequence[Path]) -> Path:
-    """The repository of the first file, or the folder that all files have in common."""
+    """The repository of the first file, or the folder that all files have in common. `named` are whole paths."""
     first = named[0].parent
     common = Path(os.path.commonpath([path.parent for path in named]))
     root = next((folder for folder in (first, *first.parents) if (folder / ".git").exists()), common)
     for path in named:
         if not path.is_relative_to(root):
-            raise OrchError(f"{path} is outside of the repository {root}: a lock is made from files of one repository.")
+            raise UsageError(
+                f"{path} is outside of the repository {root}: a lock is made from files of one repository."
+            )
     return root
 
 
@@ -174,7 +175,7 @@ def _environment_file(folder: Path) -> Path:
     for name in (*names, *_LAST):
         if tree.read(name) is not None:
             return (folder / name).resolve()
-    raise OrchError(f"{folder} has nothing to lock: {_ENVIRONMENTS} is needed.")
+    raise UsageError(f"{folder} has nothing to lock: {_ENVIRONMENTS} is needed.")
 
 
 def _sources_of(lock_data: bytes, lock: str, tree: LocalFolder, found: list[str]) -> list[str]:
@@ -186,9 +187,13 @@ def _sources_of(lock_data: bytes, lock: str, tree: LocalFolder, found: list[str]
 
 
 def _asked(path: str, tree: LocalFolder) -> EnvironmentRequest:
+    data = tree.read(path) or b""
     if posixpath.basename(path) == "pyproject.toml":
-        return EnvironmentRequest("conda", path, {path: tree.read(path) or b""}, "", "")
-    kind = kind_of_file(path, (tree.read(path) or b"").decode("utf-8", "replace"))
+        return EnvironmentRequest("other", path, {path: data}, "", "")
+    try:
+        kind = kind_of_file(path, data.decode("utf-8", "replace"))
+    except OrchError as error:
+        raise UsageError(str(error)) from error
     if kind == "conda-lock":
         raise UsageError(f"{path} is a lock itself; name what it was made from: {_ENVIRONMENTS}.")
     return environment_request(kind, path, tree, Source(url="", commit="", tree="", commit_time=0))

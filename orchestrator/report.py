@@ -19,6 +19,11 @@ def silent(phase: str, text: str, *, done: int | None = None, total: int | None 
     """The report nobody listens to."""
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 output`, `2 outputs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def seldom(report: Report) -> Report:
     """`report`, with ten counts in a second at most and none twice. Lines to keep and a count's end get through."""
     told, last = 0.0, ("", 0)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import posixpath
-import re
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -76,7 +74,7 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
     resolved = source.resolve_source(request.repository, request.revision, home=home, report=report)
     pinned = resolved.source
     report("source", _shown_source(pinned))
-    with source.open_tree(pinned, home=home) as tree, ExitStack() as cleanup:
+    with source.open_tree(pinned, home=home) as tree, source.checkout_aside(pinned, home=home) as checkout:
         found = project.read_project(tree, pinned.subdir)
         entry = project.choose_entry_point(found, request.entry_point, tree)
         bound = project.bind(entry, request.parameters, cwd=request.directory)
@@ -89,14 +87,6 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
             cuda=request.cuda,
             allow_unhashed=request.allow_unhashed,
         )
-
-        def checkout() -> Path:
-            import tempfile
-
-            place = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="orch-"))) / "checkout"
-            source.checkout(pinned, place, home=home)
-            return place
-
         lock = partial(
             environment.resolve_environment,
             asked,
@@ -142,10 +132,8 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
 
 def _check_environment_options(request: RunRequest) -> None:
     for name in request.platforms:
-        if name not in environment.PLATFORMS:
-            raise UsageError(f"--platform {name}: conda knows {', '.join(environment.PLATFORMS)}.")
-    if request.cuda is not None and not re.fullmatch(r"\d+(\.\d+)*", request.cuda):
-        raise UsageError(f"--cuda takes a version as 12.4, not {request.cuda!r}.")
+        environment.known_platform(name)
+    environment.cuda_version(request.cuda)
 
 
 def _link_scripts(wanted: tuple[str, ...], lock_id: str, home: Home) -> tuple[str, ...]:
@@ -165,8 +153,13 @@ def _link_scripts(wanted: tuple[str, ...], lock_id: str, home: Home) -> tuple[st
 def _as_of(text: str | None, pinned: Source) -> str | None:
     """The time, RFC 3339 in UTC, that `--as-of` names; `commit` is that of the commit."""
     if text == "commit":
+        if source.kind_of(pinned) in ("folder", "zip"):
+            raise UsageError("--as-of commit: what is run has no commit, so it has no day; name one, as 2021-06-30.")
         return rfc3339(datetime.fromtimestamp(pinned.commit_time, UTC))
-    return None if text is None else moment(text)
+    try:
+        return None if text is None else moment(text)
+    except UsageError as error:
+        raise UsageError(f"{error} `--as-of commit` is the day of the commit.") from error
 
 
 def _hide(values: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from orchestrator.environment import remove_tree
 from orchestrator.environment.host import current_subdir
+from orchestrator.files import remove_tree
 
 CHECKOUT = Path(__file__).parents[1]
 CHANNEL = CHECKOUT / ".cache" / "channel"
@@ -150,7 +150,7 @@ def sections(place: Path, index: str) -> dict[str, list[Case]]:
     def without(*paths: Path) -> Callable[[], None]:
         def remove() -> None:
             for path in paths:
-                remove_tree(path) if path.exists() else None
+                remove_tree(path)
 
         return remove
 

@@ -96,7 +96,7 @@ def _built(spec: Path) -> Path:
         spec,
         *(
             room / f"{name}.py"
-            for name in ("channel", "channel_wheels", "package", "wheel", "wheel_tags", "interpreter")
+            for name in ("channel", "channel_wheels", "package", "repodata", "wheel", "wheel_tags", "interpreter")
         ),
     ]
     key = hashlib.sha256(b"\0".join([sys.version.encode(), *(path.read_bytes() for path in sources)])).hexdigest()[:12]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import http.server
@@ -9,7 +10,7 @@ import io
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,13 +107,32 @@ class Index:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The URL of a server on loopback that has the files of `folder`."""
+def served(folder: Path, *, credentials: str = "", asked: list[str] | None = None) -> Iterator[str]:
+    """The URL of a server on loopback that has the files of `folder`.
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+    It gives them to who sends the `credentials` (`name:password`) only; to `asked` it adds the paths that it gave.
+    """
+    wanted = f"Basic {base64.b64encode(credentials.encode()).decode()}" if credentials else None
+
+    class Files(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if wanted and self.headers.get("Authorization") != wanted:
+                self.send_error(401)
+                return
+            if asked is not None:
+                asked.append(self.path)
+            super().do_GET()
+
         def log_message(self, *_: object) -> None: ...
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
+    with answered(functools.partial(Files, directory=str(folder))) as url:
+        yield url
+
+
+@contextmanager
+def answered(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The URL of a server on loopback whose requests `handler` answers."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"

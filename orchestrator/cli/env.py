@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from orchestrator import ledger
-from orchestrator.cli.text import age, count_line, print_table, size, visible
-from orchestrator.environment.host import PLATFORMS, current_subdir
-from orchestrator.environment.lock import Lock, LockedPackage, read_lock
+from orchestrator.cli.tell import tell, tell_notes
+from orchestrator.cli.text import age, channel_name, print_table, size
+from orchestrator.environment.host import known_platform
+from orchestrator.environment.lock import Lock, LockedPackage, lock_ids, read_lock
 from orchestrator.environment.manifest import FILES
+from orchestrator.environment.prefix import PREFIX_NAME, last_use
 from orchestrator.environment_of import Found, environment_of
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.paths import Home, open_home
-
-
-@dataclass(slots=True)
-class _Teller:
-    """A report to stderr: a line for each sentence, counts in passing where there is a terminal."""
-
-    counting: bool = False
-    """The line above is a count. It ends like any other, for an error or a program's output may come next."""
-
-    def __call__(self, phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
-        above = "\x1b[A\r\x1b[K" if self.counting else ""
-        if done is None:
-            print(f"{above}  {phase:<12} {text}", file=sys.stderr)
-        elif sys.stderr.isatty():
-            ended = done == total
-            line = "" if ended else count_line(phase, text, done, total) + "\n"
-            print(f"{above}{line}", end="", file=sys.stderr, flush=True)
-        self.counting = done is not None and done != total and sys.stderr.isatty()
-
-
-tell = _Teller()
-
-
-def known_platform(name: str | None) -> str:
-    """The platform of this name; None is the running one. Raises UsageError for one that conda does not have."""
-    if name is not None and name not in PLATFORMS:
-        raise UsageError(f"--platform {name} is unknown; there are {', '.join(PLATFORMS)}.")
-    return name or current_subdir()
-
 
 # --- list ---------------------------------------------------------------------------------------------------------
 
@@ -75,8 +45,7 @@ def list_environments(*, as_json: bool) -> None:
         runs = ledger.runs_by_lock(connection)
     finally:
         connection.close()
-    names = [path.name for path in home.locks.iterdir() if re.fullmatch(r"[0-9a-f]{64}", path.name)]
-    found = [_known(name, home, runs[name]) for name in names]
+    found = [_known(lock_id, home, runs[lock_id]) for lock_id in lock_ids(home)]
     found.sort(key=lambda known: (known.last_used or "", known.lock_id), reverse=True)
     if as_json:
         print(json.dumps([asdict(known) for known in found], indent=2))
@@ -85,17 +54,13 @@ def list_environments(*, as_json: bool) -> None:
     else:
         headers = ["LOCK", "PLATFORM", "PACKAGES", "INSTALLED", "LAST USE", "RUNS"]
         print_table(headers, [_list_row(known) for known in found])
-        for known in found:
-            if known.problem:
-                print(f"note: {known.problem}")
+        tell_notes(known.problem for known in found if known.problem)
 
 
 def _known(lock_id: str, home: Home, runs: int) -> _Known:
-    prefixes = [
-        p for p in home.envs.glob(f"{lock_id}*") if re.fullmatch(r"[0-9a-f]{64}(-[0-9a-f]{16})?(\.[0-9]+)?", p.name)
-    ]
+    prefixes = [path for path in home.envs.glob(f"{lock_id}*") if PREFIX_NAME.fullmatch(path.name)]
     sizes = [held for prefix in prefixes if (held := _size(prefix)) is not None]
-    uses = [path.stat().st_mtime for p in prefixes if (path := home.envs / ".locks" / p.name).exists()]
+    uses = [last_use(home, path.name) for path in prefixes]
     last = datetime.fromtimestamp(max(uses), UTC).isoformat(timespec="seconds") if uses else None
     installed = (bool(sizes), sum(sizes) if sizes else None, last, runs)
     try:
@@ -137,8 +102,7 @@ def show(environment: str, platform: str | None, *, offline: bool, as_json: bool
         return
     for label, value in _facts(found, lock):
         print(f"{label:<13}{value}")
-    for note in found.notes:
-        print(f"note: {visible(note, 1000)}")
+    tell_notes(found.notes)
     print()
     rows = [[p.name, p.version, p.build or "", shown_channel(p)] for p in _sorted(lock)]
     print_table(["NAME", "VERSION", "BUILD", "CHANNEL"], rows)
@@ -150,7 +114,7 @@ def _lock_of(environment: str, platform: str | None, home: Home) -> tuple[Found,
     found = environment_of(environment, home=home, report=tell, platform=wanted)
     if platform is None and wanted not in found.locks:
         wanted = next(iter(found.locks))
-    return found, read_lock(home, found.lock_for(wanted))
+    return found, found.read(wanted, home)
 
 
 def _facts(found: Found, lock: Lock) -> Iterator[tuple[str, str]]:
@@ -184,13 +148,6 @@ def shown_channel(package: LockedPackage) -> str:
     if package.manager == "pip":
         return "pypi"
     return channel_name(package.channel or "")
-
-
-def channel_name(url: str) -> str:
-    """The URL of a channel as people name it."""
-    parts = urlsplit(url)
-    path = parts.path.strip("/")
-    return path.rpartition("/")[2] if parts.scheme == "file" else path or parts.netloc
 
 
 # --- diff ---------------------------------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; print what would go.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove the installed environments, package archives, locks and mirrors that no kept run needs."""
+    """Remove environments, packages, locks and mirrors that no kept run needs and nobody used for a day."""
     from orchestrator.cli import env_prune
 
     env_prune.prune(days, dry_run=dry_run, as_json=as_json)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import typer
 
-from orchestrator.cli.env import tell
+from orchestrator.cli.tell import tell, tell_notes
 from orchestrator.environment.activate import activated
 from orchestrator.environment.host import current_subdir
 from orchestrator.environment.prefix import Prefix, use_prefix
@@ -32,6 +32,8 @@ _RC_SHOULD_NOT_SET = {"_", "PWD", "OLDPWD", "SHLVL"}
 
 def execute(environment: str, command: Sequence[str], *, offline: bool) -> None:
     """`orch env exec`. Returns only by an exception."""
+    if command[0].startswith("-") and command[0] != "--":
+        raise UsageError(f"{command[0]} comes too late: options of orch go before ENVIRONMENT, the program after `--`.")
     command = command[1:] if command[0] == "--" else command  # click leaves it, options of CMD being CMD's
     if not command:
         raise UsageError("name a program to run: orch env exec ENVIRONMENT -- CMD [ARG]...")
@@ -64,10 +66,10 @@ def _ready(environment: str, home: Home) -> Iterator[tuple[Prefix, dict[str, str
     """The prefix in use, and the variables of a process in it."""
     found = environment_of(environment, home=home, report=tell)
     lock_id = found.lock_for(current_subdir())
-    for note in found.notes if found.run_id else ():
-        tell("note", note)
+    tell_notes(found.notes)
     ready = use_prefix(lock_id, home=home, report=tell, link_scripts=found.link_scripts)
     with _naming_the_run(found), ready as prefix:
+        tell_notes(prefix.notes)
         variables = {**activated(prefix.path, os.environ), **found.variables}
         if found.import_path:
             given = variables.get("PYTHONPATH")

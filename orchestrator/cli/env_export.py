@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.cli.env import known_platform, tell
+from orchestrator.cli.tell import tell, tell_notes
+from orchestrator.environment.host import known_platform
 from orchestrator.environment.lock import read_lock
 from orchestrator.environment_of import Found, environment_of
 from orchestrator.errors import OrchError, UsageError
+from orchestrator.files import write_whole
 from orchestrator.paths import Home, open_home
-
-CHANNEL = "channel"
-"""The format that is a folder."""
+from orchestrator.report import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +35,26 @@ def export(options: Options) -> None:
     """Write the environment. Without `--platform`, for every platform that it is locked for."""
     from orchestrator.environment import export as formats
 
-    known = (*formats.FORMATS, CHANNEL)
-    if options.format not in known:
-        raise UsageError(f"--format {options.format} is unknown; there are {', '.join(known)}.")
-    if options.format == CHANNEL:
-        _refuse_for_channel(options)
+    known = (*formats.FORMATS, formats.CHANNEL)
+    formats.refuse(options.format, no_builds=options.no_builds, from_history=options.from_history, known=known)
+    folder = options.output if options.format == formats.CHANNEL else None
+    if options.format == formats.CHANNEL and folder is None:
+        raise UsageError("--format channel writes a folder: name it with -o DIR.")
     platforms = tuple(known_platform(name) for name in dict.fromkeys(options.platforms))
     home = open_home(offline=options.offline)
     lock_ids: dict[str, str] = {}
+    notes: list[str] = []
     for wanted in platforms or (None,):
         found = environment_of(options.environment, home=home, report=tell, platform=wanted)
         lock_ids |= found.locks if wanted is None else {wanted: found.lock_for(wanted)}
-    for note in found.notes:
-        tell("note", note)
-    if options.format == CHANNEL:
-        _write_channel(options, tuple(lock_ids.values()), home)
+        notes += found.notes
+    tell_notes(notes)
+    if folder is not None:
+        _write_channel(folder, lock_ids, home)
         return
     written = formats.export(
         options.format,
-        [read_lock(home, lock_id) for lock_id in lock_ids.values()],
+        [read_lock(home, lock_id, platform) for platform, lock_id in lock_ids.items()],
         name=_name(options.environment, found),
         no_builds=options.no_builds,
         from_history=options.from_history,
@@ -65,20 +66,10 @@ def export(options: Options) -> None:
         _write(options.output, written)
 
 
-def _refuse_for_channel(options: Options) -> None:
-    if options.output is None:
-        raise UsageError("--format channel writes a folder: name it with -o DIR.")
-    if options.no_builds or options.from_history:
-        option = "--no-builds" if options.no_builds else "--from-history"
-        raise UsageError(f"{option} is for --format environment; channel has no such variant.")
-
-
-def _write_channel(options: Options, lock_ids: tuple[str, ...], home: Home) -> None:
-    from orchestrator.cli.text import plural, size
+def _write_channel(folder: Path, lock_ids: Mapping[str, str], home: Home) -> None:
+    from orchestrator.cli.text import size
     from orchestrator.environment.export.folder_channel import export_channel
 
-    folder = options.output
-    assert folder is not None  # noqa: S101 - `_refuse_for_channel` saw to it, for the type checker
     done = export_channel(folder, lock_ids, home=home, report=tell)
     wheels = [plural(done.wheels, "wheel")] if done.wheels else []
     parts = [plural(done.packages, "conda package"), *wheels, size(done.size)]
@@ -102,13 +93,7 @@ def _name(text: str, found: Found) -> str:
 
 
 def _write(output: Path, text: str) -> None:
-    """The whole file or none of it."""
-    aside = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        try:
-            aside.write_text(text, "utf-8")
-            aside.replace(output)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_whole(output.resolve(), text.encode())
     except OSError as error:
         raise OrchError(f"{output} can't be written: {error.strerror}.") from error

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.as_of import moment
-from orchestrator.cli.env import known_platform, tell
+from orchestrator.cli.tell import tell, tell_notes
+from orchestrator.environment.host import cuda_version, known_platform
 from orchestrator.errors import OrchError, UsageError
+from orchestrator.files import write_whole
 from orchestrator.paths import open_home
 from orchestrator.project_lock import Change, LockFile, LockRequest, lock_file, reasons_against
+from orchestrator.report import plural
 
-_VIRTUAL = re.compile(r"((?P<platform>[a-z]+-[a-z0-9]+):)?(?P<name>__[a-z0-9_]+)=(?P<version>[A-Za-z0-9._]+)")
+_VIRTUAL = re.compile(r"((?P<platform>[a-z]+-[a-z0-9]+):)?(?P<name>__[a-z0-9_]+)=(?P<version>[0-9][A-Za-z0-9._]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +43,25 @@ def lock(options: Options) -> int:
         sources=tuple(Path(text).expanduser() for text in options.sources),
         platforms=tuple(dict.fromkeys(known_platform(name) for name in options.platforms)),
         virtual_packages=_virtual_packages(options.virtual_packages),
-        cuda=_version(options.cuda),
+        cuda=cuda_version(options.cuda),
         as_of=moment(options.as_of) if options.as_of else None,
         update=options.update,
         output=options.output,
     )
+    for text in options.sources:
+        if "://" in text:
+            raise UsageError(f"{text} is no file of this machine: clone the repository, and lock it there.")
     home = open_home(offline=options.offline)
     if options.check:
         place, reasons = reasons_against(request, home=home, report=tell)
         print("\n".join(reasons) or f"{_shown(place)} matches its sources.")
+        if reasons:
+            print("`orch env lock` makes it anew.", file=sys.stderr)
         return 1 if reasons else 0
     made = lock_file(request, home=home, report=tell)
-    for note in made.notes:
-        tell("note", note)
+    tell_notes(made.notes)
     _write(made)
-    for line in _summary(made):
+    for line in _summary(made, options.update):
         print(line)
     return 0
 
@@ -72,24 +79,9 @@ def _virtual_packages(texts: tuple[str, ...]) -> dict[str, dict[str, str]]:
     return found
 
 
-def _version(cuda: str | None) -> str | None:
-    if cuda is not None and not re.fullmatch(r"\d+(\.\d+)*", cuda):
-        raise UsageError(f"--cuda takes a version as 12.4, not {cuda!r}.")
-    return cuda
-
-
 def _write(made: LockFile) -> None:
-    """The whole file or none of it; an unchanged one is left as it is."""
-    text = _HEAD + made.text
-    aside = made.path.with_name(f".{made.path.name}.{os.getpid()}")
     try:
-        if made.path.is_file() and made.path.read_text("utf-8") == text:
-            return
-        try:
-            aside.write_text(text, "utf-8")
-            aside.replace(made.path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_whole(made.path, (_HEAD + made.text).encode())
     except OSError as error:
         raise OrchError(f"{made.path} can't be written: {error.strerror}.") from error
 
@@ -100,12 +92,14 @@ _HEAD = """\
 """
 
 
-def _summary(made: LockFile) -> Iterator[str]:
+def _summary(made: LockFile, updated: Sequence[str]) -> Iterator[str]:
     if not made.is_new:
         yield from _changed(made)
+    if updated and not any(made.changes.values()):
+        yield f"nothing moved: {' and '.join(updated)} can't be newer with what the files ask for."
     width = max(map(len, made.platforms))
     for platform, count in made.platforms.items():
-        yield f"{platform:<{width}}  {count} package{'s' if count != 1 else ''}"
+        yield f"{platform:<{width}}  {plural(count, 'package')}"
     yield f"wrote {_shown(made.path)}"
 
 

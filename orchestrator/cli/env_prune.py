@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 
 from orchestrator import ledger
 from orchestrator import prune as pruning
-from orchestrator.cli.env import tell
-from orchestrator.cli.text import plural, size, visible
+from orchestrator.cli.tell import tell, tell_notes
+from orchestrator.cli.text import size, visible
+from orchestrator.errors import OrchError
 from orchestrator.paths import open_home
+from orchestrator.report import plural
 
 _NAMED = ("environment", "lock", "mirror", "wheel", "cache")
 """Kinds whose things have a line each; of the others there are many, and their names say little."""
@@ -22,18 +23,19 @@ def prune(days: int | None, *, dry_run: bool, as_json: bool) -> None:
     try:
         plan = pruning.plan(home, connection, days)
         if not dry_run:
-            plan = pruning.carry_out(plan, home, connection, days, report=tell)
+            plan = pruning.carry_out(plan, home, connection, report=tell)
     finally:
         connection.close()
-    for note in plan.notes:
-        print(f"note: {visible(note, 1000)}", file=sys.stderr)
+    tell_notes(plan.notes)
     if as_json:
         rows = [{"kind": t.kind, "name": t.name, "path": str(t.path), "bytes": t.bytes} for t in plan.things]
         print(json.dumps(rows, indent=2))
-    elif not plan.things:
-        print("nothing to remove.")
-    else:
+    elif plan.things:
         _show(plan, dry_run=dry_run)
+    elif not plan.failed:
+        print("nothing to remove.")
+    if plan.failed:
+        raise OrchError("\n".join(plan.failed))
 
 
 def _show(plan: pruning.Plan, *, dry_run: bool) -> None:

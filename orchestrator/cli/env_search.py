@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.cli.env import channel_name, known_platform, tell
-from orchestrator.cli.text import print_table, size
+from orchestrator.cli.tell import tell
+from orchestrator.cli.text import channel_name, print_table, size
+from orchestrator.environment.host import known_platform
 from orchestrator.environment.worker import run_job
 from orchestrator.paths import open_home
 

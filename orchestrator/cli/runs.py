@@ -22,6 +22,7 @@ from orchestrator.execute.rundir import RunDirectory
 from orchestrator.execute.tree import processes_of
 from orchestrator.model import Output, Status
 from orchestrator.paths import Home, open_home, stays_below
+from orchestrator.report import plural
 from orchestrator.sweep import sweep
 
 
@@ -90,7 +91,7 @@ def get(wanted: str, patterns: Sequence[str], output: Path) -> None:
     with _ledger() as (home, connection):
         run_id = ledger.resolve_run(connection, wanted)
     count = bring(home, run_id, patterns, output)
-    print(f"{text.plural(count, 'output')} in {output}", file=sys.stderr)
+    print(f"{plural(count, 'output')} in {output}", file=sys.stderr)
 
 
 def bring(home: Home, run_id: str, patterns: Sequence[str], output: Path) -> int:
@@ -147,7 +148,7 @@ def rebuild() -> None:
 
     home = open_home()
     count = ledger.rebuild(home, report=silent, packages=lambda lock_id: environment.locked_packages(home, lock_id))
-    print(f"{home.ledger}: {text.plural(count, 'run')}")
+    print(f"{home.ledger}: {plural(count, 'run')}")
 
 
 def print_record(home: Home, run_id: str) -> None:
@@ -229,7 +230,7 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
     )
     yield "commit", source["commit"] + named
     yield "command", f"{spec['entry_point']}: {text.visible(spec['command'], 300)}"
-    count = text.plural(packages or 0, "package")
+    count = plural(packages or 0, "package")
     day = f", as of {ref['as_of'][:10]}" if ref.get("as_of") else ""
     yield "environment", f"{ref['lock_id'][:16]}, {ref['platform']}, {count}{day}"
     for platform, lock_id in ref.get("others", {}).items():

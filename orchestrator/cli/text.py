@@ -1,4 +1,4 @@
-"""Times, sizes and tables as people read them."""
+"""Times, sizes, names and tables as people read them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 
 def duration(seconds: float) -> str:
@@ -35,15 +36,18 @@ def size(count: int) -> str:
     raise AssertionError
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 output`, `2 outputs`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def count_line(phase: str, text: str, done: int, total: int | None) -> str:
     """A passing count, cut to what the terminal of stderr has in one line: a broken one could not be written again."""
     line = f"  {phase:<12} {text} {done}" + (f"/{total}" if total else "")
-    return line[: os.get_terminal_size(2).columns - 1]
+    columns = os.get_terminal_size(2).columns or 80  # some terminals don't know theirs, and say 0
+    return line[: columns - 1]
+
+
+def channel_name(url: str) -> str:
+    """The URL of a channel as people name it."""
+    parts = urlsplit(url)
+    path = parts.path.strip("/")
+    return path.rpartition("/")[2] if parts.scheme == "file" else path or parts.netloc
 
 
 def age(text: str) -> str:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from io import FileIO
 from typing import Any, BinaryIO
 
-from orchestrator.cli.text import count_line, duration, plural, size
+from orchestrator.cli.text import count_line, duration, size
 from orchestrator.execute.launch import SIGNALS, Launched
+from orchestrator.report import plural
 
 _POLL_SECONDS = 0.03
 _CHUNK = 1 << 16

@@ -34,12 +34,25 @@ class Wheel:
         return str(parse_wheel_filename(self.file_name)[1])
 
 
-def build_from_directory(directory: Path, *, python: Path, home: Home) -> Wheel:
-    """Build the project in `directory` (it may be written to) with the environment's own Python."""
+def build_from_directory(directory: Path, *, python: Path, home: Home, as_of: str | None = None) -> Wheel:
+    """Build the project in `directory` (it may be written to) with the environment's own Python.
+
+    With `as_of` (RFC 3339) what it is built with is not newer.
+    """
     with TemporaryDirectory(ignore_cleanup_errors=True) as aside:
         done = run_uv(
             home,
-            ["build", "--wheel", "--out-dir", aside, "--python", str(python), "--no-create-gitignore", str(directory)],
+            [
+                "build",
+                "--wheel",
+                "--out-dir",
+                aside,
+                "--python",
+                str(python),
+                "--no-create-gitignore",
+                *_until(as_of),
+                str(directory),
+            ],
             cwd=Path(aside),
             path=python.parent,
         )
@@ -48,8 +61,11 @@ def build_from_directory(directory: Path, *, python: Path, home: Home) -> Wheel:
         return keep(_only_wheel(Path(aside), "the project of this repository"), home)
 
 
-def build_from_source(requirement: str, *, python: Path, home: Home) -> Wheel:
-    """Fetch and build what `requirement` names (`name @ URL`, with `--hash=...` for an archive), once."""
+def build_from_source(requirement: str, *, python: Path, home: Home, as_of: str | None = None) -> Wheel:
+    """Fetch and build what `requirement` names (`name @ URL`, with `--hash=...` for an archive), once.
+
+    With `as_of` (RFC 3339) what it is built with is not newer.
+    """
     name = requirement.partition(" @ ")[0]
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         aside = Path(folder)
@@ -59,7 +75,7 @@ def build_from_source(requirement: str, *, python: Path, home: Home) -> Wheel:
         done = run_uv(
             home,
             [
-                *("pip", "install", "--no-deps", *hashed, "--python", str(python)),
+                *("pip", "install", "--no-deps", *hashed, *_until(as_of), "--python", str(python)),
                 *("--target", str(aside / "target"), "-r", str(aside / "requirements.txt")),
             ],
             cwd=aside,
@@ -69,6 +85,10 @@ def build_from_source(requirement: str, *, python: Path, home: Home) -> Wheel:
         if done.returncode:
             raise _failed(without_credentials(requirement.partition(" --hash=")[0]), done.stderr)
         return keep(_only_wheel(aside / "cache", name), home)
+
+
+def _until(as_of: str | None) -> list[str]:
+    return ["--exclude-newer", as_of] if as_of else []
 
 
 def keep(wheel: Path, home: Home) -> Wheel:

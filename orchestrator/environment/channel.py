@@ -21,20 +21,20 @@ that platform, and run there once a channel with its python has been built there
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.canonical import sha256_of
+from orchestrator.environment.repodata import read_json, write_indexes
 from orchestrator.errors import OrchError, UsageError
+from orchestrator.files import write_whole
 from orchestrator.report import Report, silent
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 RECORD = "channel.json"
 """What the channel was built from: for each SPEC, platform and interpreter, the packages."""
-
-_ARCHIVES = (".conda", ".tar.bz2")
 
 
 def build_channel(directory: Path, spec: Path, report: Report = silent, platforms: Sequence[str] = ()) -> list[Path]:
@@ -201,84 +199,23 @@ def _key_prefix() -> str:
 
 def _recorded(directory: Path, key: str) -> list[str] | None:
     """The packages that an earlier build with this key made, when all are still there."""
-    packages = _read_json(directory / RECORD).get(key)
+    packages = read_json(directory / RECORD).get(key)
     if not isinstance(packages, list) or not all((directory / name).exists() for name in packages):
         return None
     return packages
 
 
 def _record(directory: Path, key: str, packages: list[str]) -> None:
-    _write_json(directory / RECORD, _read_json(directory / RECORD) | {key: packages})
+    record = read_json(directory / RECORD) | {key: packages}
+    write_whole(directory / RECORD, json.dumps(record, indent=1).encode())
 
 
 def _outdated(directory: Path) -> set[str]:
     """The packages that were built as they no longer are (see REVISION)."""
-    built: dict[str, list[str]] = _read_json(directory / RECORD)
+    built: dict[str, list[str]] = read_json(directory / RECORD)
     prefix = _key_prefix()
     current = {name for key, names in built.items() if key.startswith(prefix) for name in names}
     return {name for names in built.values() for name in names} - current
-
-
-def write_indexes(
-    directory: Path,
-    said: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-    subdirs: Collection[str] = (),
-    removed: Collection[str] | None = None,
-) -> None:
-    """Write `repodata.json` of each subdirectory that does not list exactly its packages, and of `subdirs`.
-
-    `said` are fields of a package (`<subdir>/<file>`) that a channel says otherwise than the package itself. What is
-    `removed` (`<subdir>/<file>`; None: what already was) stays for locks, and no new environment gets it.
-    (rattler can write an index, but its own tells the time at which it was made.)
-    """
-    archives = sorted(path for end in _ARCHIVES for path in directory.glob(f"*/*{end}"))
-    for name in sorted({"noarch", *subdirs, *(path.parent.name for path in archives)}):
-        index = directory / name / "repodata.json"
-        known = _read_json(index)
-        gone = [f"{name}/{file}" for file in known.get("removed", ())] if removed is None else removed
-        content: dict[str, Any] = {"info": {"subdir": name}, "packages": {}, "packages.conda": {}}
-        content |= {"removed": [], "repodata_version": 1}
-        for path in archives:
-            if path.parent.name != name:
-                continue
-            if f"{name}/{path.name}" in gone:
-                content["removed"].append(path.name)
-                continue
-            part = "packages.conda" if path.suffix == ".conda" else "packages"
-            entry = known.get(part, {}).get(path.name)
-            if entry is None or entry.get("size") != path.stat().st_size:
-                entry = _index_entry(path)
-            content[part][path.name] = {**entry, **said.get(f"{name}/{path.name}", {})}
-        if content != known:
-            index.parent.mkdir(exist_ok=True)
-            _write_json(index, content)
-
-
-def _index_entry(package: Path) -> dict[str, Any]:
-    from conda_package_streaming.package_streaming import stream_conda_info
-
-    entry: dict[str, Any] = {}
-    for archive, member in stream_conda_info(package):
-        if member.name == "info/index.json":
-            entry = json.load(archive.extractfile(member))
-            break
-    data = package.read_bytes()
-    digests = {"md5": hashlib.md5(data, usedforsecurity=False), "sha256": hashlib.sha256(data)}
-    return entry | {name: digest.hexdigest() for name, digest in digests.items()} | {"size": len(data)}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(json.dumps(content, indent=1), "utf-8")
-    temporary.replace(path)
 
 
 # --- the command ------------------------------------------------------------------------------------------------

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.environment.package import MINOR, conda_platform
-from orchestrator.environment.pypi import uv_environment, uv_message
+from orchestrator.environment.pylock import compiled
+from orchestrator.environment.pypi import uv_environment
 from orchestrator.environment.wheel_tags import platform_tags, uv_platform
 from orchestrator.errors import OrchError
+from orchestrator.files import sha256_of_file
 from orchestrator.paths import Home
 
 if TYPE_CHECKING:
@@ -32,49 +33,36 @@ def download_wheels(
     folder.mkdir()
     asked = [str(requirement) for requirement in requirements]
     # uv alone: pip takes the markers of a requirement to be about the machine that it runs on.
-    locked = _uv(asked, platform, folder, _environment(folder))
+    locked = _compiled(asked, platform, folder)
     if isinstance(locked, str):
         raise OrchError(f"there are no wheels of {', '.join(asked)} for {platform}:\n{locked}")
     times = _upload_times(locked)
     if any(not times.keys() & _hashes(package) for package in locked):
         times = _asked_times(locked, platform, folder) | times
     paths = _pip(locked, platform, folder)
-    return [(path, times.get(_sha256(path))) for path in paths]
+    return [(path, times.get(sha256_of_file(path))) for path in paths]
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    # No home of the user's: a channel does not depend on one, and what pip is configured to is what counts.
-    return uv_environment(Home(*(folder / name for name in ("home", "envs", "store", "work", "cache"))))
-
-
-def _uv(
-    lines: Sequence[str], platform: str, folder: Path, environ: Mapping[str, str], *options: str
+def _compiled(
+    lines: Sequence[str], platform: str, folder: Path, *options: str, environ: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]] | str:
-    """The packages of the lines and their wheels, as in a pylock.toml (PEP 751); or uv's explanation."""
-    from uv import find_uv_bin
+    options += ("--python", sys.executable)
+    options += () if platform == conda_platform() else ("--python-platform", uv_platform(platform))
+    return compiled(lines, options, folder, home=_home(folder), environ=environ)
 
-    wanted, locked = folder / "wanted.txt", folder / "pylock.toml"
-    wanted.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    locked.unlink(missing_ok=True)
-    command = [find_uv_bin(), "pip", "compile", "--quiet", "--no-config", "--no-header", "--format", "pylock.toml"]
-    command += ["--generate-hashes", "--no-build", "--no-python-downloads", "--python", sys.executable]
-    command += ["--cache-dir", str(folder.parent / "uv"), "--output-file", str(locked), *options]
-    # uv has no variable for this option.
-    command += ["--no-index"] if "UV_NO_INDEX" in environ else []
-    command += [] if platform == conda_platform() else ["--python-platform", uv_platform(platform)]
-    done = subprocess.run([*command, str(wanted)], env=environ, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        return uv_message(done.stderr)
-    packages: list[dict[str, Any]] = tomllib.loads(locked.read_text("utf-8")).get("packages", [])
-    return packages
+
+def _home(folder: Path) -> Home:
+    # None of the user's: a channel does not depend on one, and what pip is configured to is what counts.
+    return Home(*(folder.parent / name for name in ("home", "envs", "store", "work", "cache")))
 
 
 def _asked_times(locked: Sequence[Mapping[str, Any]], platform: str, folder: Path) -> dict[str, datetime]:
     """What the main index alone says; nothing when it lacks one of them, or can't be reached."""
-    environ = {name: value for name, value in _environment(folder).items() if name not in ("UV_INDEX", "UV_FIND_LINKS")}
+    environ = uv_environment(_home(folder))
+    environ = {name: value for name, value in environ.items() if name not in ("UV_INDEX", "UV_FIND_LINKS")}
     # A local version (1.0+cpu) is on no main index.
     pins = [f"{package['name']}=={package['version']}" for package in locked if "+" not in package["version"]]
-    found = _uv(pins, platform, folder, environ, "--no-deps")
+    found = _compiled(pins, platform, folder, "--no-deps", environ=environ)
     return {} if isinstance(found, str) else _upload_times(found)
 
 
@@ -105,10 +93,3 @@ def _pip(locked: Sequence[Mapping[str, Any]], platform: str, folder: Path) -> li
 def _pin(package: Mapping[str, Any]) -> str:
     hashes = [f" --hash=sha256:{digest}" for digest in sorted(_hashes(package))]
     return f"{package['name']}=={package['version']}{''.join(hashes)}\n"
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -78,16 +78,15 @@ def platforms_of(table: Mapping[str, Any]) -> list[str]:
 
 
 def packages_of(
-    path: str, table: Mapping[str, Any], platform: str, *, every_category: bool = False
+    path: str, table: Mapping[str, Any], platform: str, *, categories: Collection[str] | None = ("main",)
 ) -> tuple[list[LockedPackage], tuple[str, ...]]:
-    """The packages of the category `main` for a platform, and the other categories that were left out.
-
-    With `every_category` none is left out.
+    """The packages of some categories (None: of all) for a platform, and the categories that were left out.
 
     What a package needs, and of which kind it is, a conda-lock file only claims: see `engine.packaged`.
 
-    Raises OrchError for a platform that the lock lacks (naming those it has), for a package without sha256 or whose
-    name, version or build is not that of its file, and when there are packages for Python and no python.
+    Raises OrchError for a platform that the lock lacks (naming those it has), when nothing is in those categories, for
+    a package without sha256 or whose name, version or build is not that of its file, and when there are packages for
+    Python and no python.
     """
     rows = [
         (number, row)
@@ -98,10 +97,11 @@ def packages_of(
         raise OrchError(f"{path} has no packages for {platform}; it has {', '.join(platforms_of(table)) or 'none'}.")
     packages: dict[tuple[str, str], LockedPackage] = {}
     others: set[str] = set()
+    seen: set[tuple[str, str, str]] = set()
     for number, row in rows:
         try:
             category = _text(row, "category") if row.get("category") else "main"
-            if category != "main" and not every_category:
+            if categories is not None and category not in categories:
                 others.add(category)
                 continue
             package = _package(row)
@@ -109,10 +109,14 @@ def packages_of(
             name = row.get("name")
             named = f" ({name})" if isinstance(name, str) and re.fullmatch(NAME, name) else ""
             raise OrchError(f"{path}, package {number}{named}: {error}.") from error
-        first = packages.setdefault((package.manager, package.name.lower()), package)
+        key = (package.manager, package.name.lower())
         # A package of two categories stands there twice.
-        if first is not package and not (every_category and first == package):
+        if packages.setdefault(key, package) != package or (*key, category) in seen:
             raise OrchError(f"{path} has {package.name} of {package.manager} twice for {platform}.")
+        seen.add((*key, category))
+    if not packages:
+        wanted = " and ".join(sorted(categories or ()))
+        raise OrchError(f"{path} has nothing for {platform} in {wanted}, only in {', '.join(sorted(others))}.")
     _refuse_incomplete(path, list(packages.values()))
     return list(packages.values()), tuple(sorted(others))
 
@@ -146,7 +150,9 @@ def _refuse_incomplete(path: str, packages: Sequence[LockedPackage]) -> None:
     # A file that was cut off, or edited by hand, can be valid YAML.
     names = {package.name.lower() for package in packages if package.manager == "conda"}
     for package in packages:
-        needs = {text.split()[0].lower() for text in package.depends} if package.manager == "conda" else {"python"}
+        needs = (
+            {text.partition(" ")[0].lower() for text in package.depends} if package.manager == "conda" else {"python"}
+        )
         for name in sorted(needs - names):
             if not name.startswith("__"):
                 raise OrchError(
@@ -177,7 +183,7 @@ def _package(row: Mapping[str, Any]) -> LockedPackage:
     if "sha256" not in hashes:
         raise ValueError(
             f"it has no sha256 for {name} {row.get('version')}: it can't be verified and is refused; "
-            "orch run --allow-unhashed takes what its channel or index has now"
+            "only `orch run --allow-unhashed` takes what its channel or index has now"
         )
     parts = urlsplit(url)
     # A wheel that orch kept is named in a package URL.
@@ -274,20 +280,6 @@ def _depends(value: object) -> Iterator[str]:
         yield from (str(item) for item in value)
 
 
-def write_lock(
-    path: Path,
-    packages: Sequence[LockedPackage],
-    *,
-    platform: str,
-    channels: Sequence[str],
-    sources: Sequence[str],
-    content_hash: str,
-) -> None:
-    """Write a `conda-lock.yml` with conda-lock's own models, so that its tools take it. Not atomic."""
-    hashes = {platform: content_hash}
-    write_locks(path, {platform: packages}, channels=channels, sources=sources, content_hashes=hashes)
-
-
 def write_locks(
     path: Path,
     packages: Mapping[str, Sequence[LockedPackage]],
@@ -298,9 +290,10 @@ def write_locks(
     categories: Mapping[str, Categories] | None = None,
     remembered: Mapping[str, str] | None = None,
 ) -> None:
-    """As `write_lock`, for the packages and the content hash of each platform.
+    """Write a `conda-lock.yml` with conda-lock's own models, so that its tools take it. Not atomic.
 
-    `categories` are those of the packages of a platform that are not in `main` alone; `remembered` is free text.
+    `packages` and `content_hashes` are by platform; `categories` are those of the packages of a platform that are not
+    in `main` alone; `remembered` is free text.
     """
     from conda_lock.lockfile import write_conda_lock_file
     from conda_lock.lockfile.v2prelim.models import Lockfile, LockMeta
@@ -349,6 +342,13 @@ def _dependency(package: LockedPackage, platform: str, categories: Categories) -
     )
 
 
+def no_names(folder: Path) -> str:
+    """An empty table of PyPI's names in conda, where they are of no matter; conda-lock would fetch its own."""
+    place = folder / ".no-names.json"
+    place.write_text("{}", "utf-8")
+    return str(place)
+
+
 def content_hash(layout: Path, path: str, sources: Sequence[str], platform: str) -> str | None:
     """conda-lock's content hash of the environment files `sources` beside `path`, both in the folder `layout`.
 
@@ -362,12 +362,9 @@ def content_hash(layout: Path, path: str, sources: Sequence[str], platform: str)
     files = [folder / source for source in sources]
     if not all(file.is_file() for file in files):
         return None
-    # conda-lock would fetch its table of PyPI names; names of pip packages do not enter the hash through it.
-    mapping = layout / ".pypi-names.json"
-    mapping.write_text("{}", "utf-8")
     given = folder / "virtual-packages.yml"
     try:
-        spec = make_lock_spec(src_files=files, mapping_url=str(mapping), platform_overrides=[platform])
+        spec = make_lock_spec(src_files=files, mapping_url=no_names(layout), platform_overrides=[platform])
         if given.is_file():
             repository = virtual_package_repo_from_specification(given)
         else:

@@ -14,7 +14,8 @@ from orchestrator.environment.requirements import logical_lines
 from orchestrator.errors import OrchError
 
 _PYTHON_ENV_KEYS = ("python", "build_dependencies", "dependencies")
-_NEWEST = "names no Python: the newest that fits is used"
+NEWEST = "names no Python: the newest that fits is used"
+"""What notes say of a file without a Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def read_wish(kind: str, path: str, data: bytes, platform: str) -> Wish:
         raise OrchError(f"{path} is not UTF-8 text (byte {error.start}).") from error
     if kind == "requirements":
         pip = tuple(logical_lines(text))
-        return Wish(("python",), pip=pip, notes=(f"{path} {_NEWEST}.",))
+        return Wish(("python",), pip=pip, notes=(f"{path} {NEWEST}.",))
     if kind == "python_env":
         return _python_env(path, _mapping(path, text))
     return _conda(path, _mapping(path, _selected(text, platform)), platform)
@@ -83,7 +84,7 @@ def _conda(path: str, table: Mapping[str, Any], platform: str) -> Wish:
     named = {package_name(spec) for spec in conda}
     if pip and "python" not in named:
         conda.append("python")
-        notes.append(f"{path} {_NEWEST}.")
+        notes.append(f"{path} {NEWEST}.")
     if pip and "pip" not in named and not any(package_name(line) == "pip" for line in pip):
         # As conda and conda-lock do.
         conda.append("pip")
@@ -117,7 +118,7 @@ def _python_env(path: str, table: Mapping[str, Any]) -> Wish:
     return Wish(
         conda=(f"python={python}" if python is not None else "python",),
         pip=tuple(pip),
-        notes=() if python is not None else (f"{path} {_NEWEST}.",),
+        notes=() if python is not None else (f"{path} {NEWEST}.",),
     )
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import OrchError
+from orchestrator.errors import OrchError, UsageError
+from orchestrator.files import write_whole
 from orchestrator.paths import Home
 from orchestrator.report import Report, silent
 
@@ -32,6 +34,20 @@ _SUBDIRS = {
 
 PLATFORMS = tuple(_SUBDIRS.values())
 """The platforms that conda knows."""
+
+
+def known_platform(name: str | None) -> str:
+    """The platform of this name; None is the running one. Raises UsageError for one that conda does not have."""
+    if name is not None and name not in PLATFORMS:
+        raise UsageError(f"--platform {name} is unknown; there are {', '.join(PLATFORMS)}.")
+    return name or current_subdir()
+
+
+def cuda_version(text: str | None) -> str | None:
+    """A version of CUDA as `--cuda` takes it. Raises UsageError for what is none."""
+    if text is not None and not re.fullmatch(r"\d+(\.\d+)*", text):
+        raise UsageError(f"--cuda takes a version as 12.4, not {text!r}.")
+    return text
 
 
 def current_subdir() -> str:
@@ -54,9 +70,7 @@ def virtual_packages(home: Home, environ: Mapping[str, str] = os.environ) -> tup
 
     found: list[str] = run_job("host", {}, home=home, report=silent)["virtual_packages"]
     kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = kept.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(found), "utf-8")
-    aside.rename(kept)
+    write_whole(kept, json.dumps(found).encode())
     return tuple(found)
 
 

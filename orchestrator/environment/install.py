@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import json
 import os
-import re
 import shutil
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from orchestrator.environment.lock import LockedPackage, locked_packages
 from orchestrator.environment.manifest import write_manifest
+from orchestrator.environment.packaged_scripts import PackagedScript, not_run, packaged_scripts, post_link_script
 from orchestrator.environment.pip_install import install_wheels
 from orchestrator.environment.progress import Progress
 from orchestrator.environment.redact import without_credentials
-from orchestrator.environment.space import is_full, no_space
+from orchestrator.environment.space import is_full, no_space, said_full
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
-from orchestrator.report import Report, seldom
+from orchestrator.report import Report, plural, seldom
 
-_LINK_SCRIPT = re.compile(r"bin/\.(?P<name>.+)-(post-link|pre-link|pre-unlink)\.sh")
 _CAUSE = "Caused by: "
 _SEALED = 0o555
 _COMPILERS = 8
@@ -40,32 +39,33 @@ def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any
     """Build the prefix of `job["lock_id"]` at `job["aside"]`, as it will be at `job["final"]`.
 
     `job["guard"]` is a lock file that says that somebody works on it. With `job["link_scripts"]` the prefix is left
-    unfinished, its files no links to the package cache: the scripts have yet to run (`link_scripts`). Raises OrchError
-    with one sentence; what is at `aside` is then incomplete.
+    unfinished, its files no links to the package cache: the scripts have yet to run (`link_scripts`). The result has
+    the `scripts` that packages bring. Raises OrchError with one sentence; what is at `aside` is then incomplete.
     """
     aside, final = Path(job["aside"]), Path(job["final"])
     packages = locked_packages(home, job["lock_id"])
-    scripts = job["link_scripts"]
     hold_fd = hold(Path(job["guard"]))
     try:
-        report("environment", f"installing {len(packages)} package{'s' if len(packages) != 1 else ''}")
+        report("environment", f"installing {plural(len(packages), 'package')}")
         _install_conda(packages, aside, final=final, home=home, report=report)
+        scripts = packaged_scripts(aside)
         python = _python(packages, aside)
         if python is not None:
             _, site_packages = python
             if wheels := sum(package.manager == "pip" for package in packages):
-                report("environment", f"installing {wheels} pip package{'s' if wheels != 1 else ''}")
+                report("environment", f"installing {plural(wheels, 'pip package')}")
             install_wheels(packages, aside, final=final, site_packages=site_packages, home=home, hold_fd=hold_fd)
         elif any(package.manager == "pip" for package in packages):
             raise OrchError("the lock has pip packages and no python to install them for.")
-        if scripts:
-            _refuse_missing(scripts, aside)
+        if job["link_scripts"]:
+            for name in job["link_scripts"]:
+                post_link_script(name, scripts, aside)
             _own_files(aside)
         else:
-            finish(job, packages, aside, hold_fd=hold_fd, report=report)
+            finish(job, packages, aside, scripts=scripts, hold_fd=hold_fd, report=report)
     except OSError as error:
         raise explained(error, home, final) from error
-    return {}
+    return {"scripts": [asdict(script) for script in scripts]}
 
 
 def finish(
@@ -73,6 +73,7 @@ def finish(
     packages: Sequence[LockedPackage],
     prefix: Path,
     *,
+    scripts: Iterable[PackagedScript],
     hold_fd: int,
     report: Report,
     notes: Sequence[str] = (),
@@ -83,7 +84,7 @@ def finish(
         version, site_packages = python
         report("environment", "compiling its Python files")
         _compile(prefix, Path(job["final"]), version, Path(site_packages).parent, hold_fd, report)
-    notes = [*notes, *_link_script_notes(packages, prefix, job["link_scripts"])]
+    notes = [*notes, *not_run(scripts, job["link_scripts"])]
     write_manifest(prefix, lock_id=job["lock_id"], packages=len(packages), notes=notes)
     _seal(prefix)
     _flush(prefix)
@@ -113,13 +114,11 @@ def _install_conda(packages: Sequence[LockedPackage], aside: Path, *, final: Pat
             progress = Progress(report, {record.name.normalized: record.size for record in absent})
             engine.run(engine.install(connection, records, aside, final=final, full_validation=True, reporter=progress))
     except OrchError as error:
-        raise _package_error(str(error), conda, final) from error
+        raise _package_error(str(error), conda) from error
 
 
-def _package_error(said: str, packages: Iterable[LockedPackage], final: Path) -> Exception:
+def _package_error(said: str, packages: Iterable[LockedPackage]) -> OrchError:
     """rattler's chain of causes as one sentence about one package."""
-    if "no space is left on the disk" in said:
-        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(final))
     first, *more = said.splitlines()
     package = next((package for package in packages if package.file_name in said), None)
     if package is not None:
@@ -167,8 +166,8 @@ def _compile(aside: Path, final: Path, version: tuple[int, int], folder: Path, h
     os.close(tick)
     _count_compiled(ticks, sum(map(len, shares)), report)
     for done, said in [(compiler, compiler.communicate()[1]) for compiler in compilers]:
-        if os.strerror(errno.ENOSPC) in said:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(aside))
+        if (full := said_full(said, aside)) is not None:
+            raise full
         if done.returncode:
             last = said.strip().splitlines()[-1:] or ["it said nothing"]
             raise OrchError(f"the environment's Python does not work here: {last[0]} (exit code {done.returncode}).")
@@ -228,23 +227,6 @@ def _start_compiler(aside: Path, final: Path, share: Sequence[bytes], hold_fd: i
         )
 
 
-def post_link(name: str, prefix: Path) -> Path:
-    """Where a package has the script that conda runs when the package is in its place."""
-    return prefix / f"bin/.{name}-post-link.sh"
-
-
-def _refuse_missing(names: Iterable[str], aside: Path) -> None:
-    for name in names:
-        if not post_link(name, aside).is_file():
-            have = [match["name"] for path in sorted(aside.glob("bin/.*-post-link.sh")) if (match := _named(path))]
-            only = f"only {', '.join(have)} {'has' if len(have) == 1 else 'have'} one" if have else "none has one here"
-            raise OrchError(f"--link-scripts {name}: the package has no post-link script; {only}.")
-
-
-def _named(script: Path) -> re.Match[str] | None:
-    return _LINK_SCRIPT.fullmatch(f"bin/{script.name}")
-
-
 def _own_files(aside: Path) -> None:
     """Make each hard link to the package cache a file of its own, which a script may write into."""
     for folder, _, files in os.walk(aside):
@@ -254,16 +236,12 @@ def _own_files(aside: Path) -> None:
             if not stat.S_ISREG(status.st_mode):
                 continue
             if status.st_nlink > 1:
-                shutil.copy2(path, f"{path}.orch")
-                os.replace(f"{path}.orch", path)  # noqa: PTH105 (a str, thousands of them)
+                # A name that nothing has: a package may have a file, or a link that leads out, under any other.
+                fd, fresh = tempfile.mkstemp(dir=folder)
+                os.close(fd)
+                shutil.copy2(path, fresh)
+                os.replace(fresh, path)  # noqa: PTH105 (a str, thousands of them)
             os.chmod(path, status.st_mode & 0o777 | 0o200)  # noqa: PTH101 (as above)
-
-
-def _link_script_notes(packages: Iterable[LockedPackage], aside: Path, run: Sequence[str]) -> list[str]:
-    found = (_named(path) for path in sorted(aside.glob("bin/.*-link.sh")))
-    names = {match["name"] for match in found if match}
-    own = sorted((names & {package.name for package in packages} or names) - set(run))
-    return [f"link scripts were not run, of {', '.join(own)}; orch run --link-scripts NAME runs one."] if own else []
 
 
 def _seal(aside: Path) -> None:

@@ -16,8 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.environment.install import explained, finish, hold, post_link
+from orchestrator.environment.install import explained, finish, hold
 from orchestrator.environment.lock import LockedPackage, locked_packages
+from orchestrator.environment.packaged_scripts import PackagedScript, post_link_script
 from orchestrator.environment.passed_on import for_builds
 from orchestrator.environment.redact import without_credentials
 from orchestrator.errors import OrchError
@@ -31,20 +32,22 @@ _SHOWN = 10
 
 
 def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any]:
-    """Run the scripts of the packages `job["link_scripts"]` in the prefix at `job["final"]`; see `install.work`.
+    """Run the scripts of the packages `job["link_scripts"]` in the prefix at `job["final"]`; see `install.work`,
+    which gives `job["scripts"]`.
 
     Raises OrchError with what the script said when one fails; the prefix is then good for nothing.
     """
     prefix = Path(job["final"])
     packages = locked_packages(home, job["lock_id"])
+    scripts = [PackagedScript(**row) for row in job["scripts"]]
     hold_fd = hold(Path(job["guard"]))
     notes: list[str] = []
     try:
         for package in _in_order(packages):
             if package.manager == "conda" and package.name in job["link_scripts"]:
                 report("environment", f"running the post-link script of {package.name}")
-                notes += _run(package, prefix)
-        finish(job, packages, prefix, hold_fd=hold_fd, report=report, notes=notes)
+                notes += _run(package, post_link_script(package.name, scripts, prefix), prefix)
+        finish(job, packages, prefix, scripts=scripts, hold_fd=hold_fd, report=report, notes=notes)
     except OSError as error:
         raise explained(error, home, prefix) from error
     return {}
@@ -69,12 +72,11 @@ def _in_order(packages: Sequence[LockedPackage]) -> Iterable[LockedPackage]:
     return ordered.values()
 
 
-def _run(package: LockedPackage, prefix: Path) -> list[str]:
+def _run(package: LockedPackage, script: Path, prefix: Path) -> list[str]:
     """Run a package's script to its end; the sentence it has for people, if any."""
     bash = shutil.which("bash")
     if bash is None:
         raise OrchError(f"the post-link script of {package.name} needs bash, which is not on PATH.")
-    script = post_link(package.name, prefix)
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         done = subprocess.run(
             [bash, "-x", script],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,11 +21,13 @@ from orchestrator.canonical import sha256_of
 from orchestrator.environment.config import read_settings
 from orchestrator.environment.host import current_subdir, virtual_packages
 from orchestrator.errors import OrchError
+from orchestrator.files import write_whole
 from orchestrator.paths import Home
 from orchestrator.report import Report, silent
 
-Kind = Literal["conda", "python_env", "requirements", "conda-lock", "none"]
-"""The forms in which a project describes its environment."""
+Kind = Literal["conda", "python_env", "requirements", "conda-lock", "none", "other"]
+"""The forms in which a project describes its environment; `other` is a source of a lock that nothing else is read from,
+as pyproject.toml."""
 
 LOCK_VERSION = 1
 """Version of `packages.json` and of the index. A change of how locks are made raises it, and they are made anew."""
@@ -151,13 +154,13 @@ def resolve_environment(
     platform = platform or current_subdir()
     try:
         key = _key(request, platform, home)
-        index = home.locks / "by-source" / f"{key}.json"
+        index = home.lock_index / f"{key}.json"
         if not relock and (found := _found(index, home)) is not None:
             return found
         with _only_one(index, report):
             if not relock and (found := _found(index, home)) is not None:
                 return found
-            return _locked(request, platform, index, home=home, report=report, build_source=build_source)
+            return _locked(request, platform, index, home=home, relock=relock, report=report, build_source=build_source)
     except OSError as error:
         from orchestrator.environment.space import is_full, no_space
 
@@ -167,6 +170,11 @@ def resolve_environment(
         raise OrchError(f"the environment can't be locked in {home.root}: {error.strerror or error}{where}.") from error
 
 
+def lock_ids(home: Home) -> list[str]:
+    """The ids of all locks, sorted."""
+    return sorted(path.name for path in home.locks.iterdir() if re.fullmatch(r"[0-9a-f]{64}", path.name))
+
+
 def lock_path(home: Home, lock_id: str) -> Path:
     """The `conda-lock.yml` of a lock."""
     return home.locks / lock_id / "conda-lock.yml"
@@ -174,7 +182,7 @@ def lock_path(home: Home, lock_id: str) -> Path:
 
 def kept_wheel(home: Home, sha256: str, file_name: str) -> Path:
     """Where a wheel is kept that no index has: built here, or read from a folder."""
-    return home.cache / "wheels" / sha256 / file_name
+    return home.wheels / sha256 / file_name
 
 
 def locked_packages(home: Home, lock_id: str) -> tuple[LockedPackage, ...]:
@@ -182,8 +190,12 @@ def locked_packages(home: Home, lock_id: str) -> tuple[LockedPackage, ...]:
     return read_lock(home, lock_id).packages
 
 
-def read_lock(home: Home, lock_id: str) -> Lock:
-    """A lock with all that is known of it. Raises OrchError when it is not there or damaged."""
+def read_lock(home: Home, lock_id: str, platform: str | None = None) -> Lock:
+    """A lock with all that is known of it. Raises OrchError when it is not there or damaged.
+
+    `platform` is the one it is wanted for: packages that are of no platform alone are one lock for all of them, which
+    itself can only tell the last.
+    """
     path = home.locks / lock_id / "packages.json"
     try:
         table = json.loads(path.read_bytes())
@@ -192,7 +204,7 @@ def read_lock(home: Home, lock_id: str) -> Lock:
         asked = {key: tuple(table.get(key, ())) for key in ("channels", "virtual_packages", "conda", "pip")}
         packages = tuple(_package(row) for row in table["packages"])
         solved, as_of = table.get("solved", False), table.get("as_of")
-        return Lock(lock_id, table["platform"], packages, solved=solved, as_of=as_of, **asked)
+        return Lock(lock_id, platform or table["platform"], packages, solved=solved, as_of=as_of, **asked)
     except FileNotFoundError:
         raise OrchError(f"the environment {lock_id} has no lock in {home.locks}.") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -271,6 +283,7 @@ def _locked(
     index: Path,
     *,
     home: Home,
+    relock: bool,
     report: Report,
     build_source: Callable[[], Path] | None,
 ) -> Environment:
@@ -288,14 +301,13 @@ def _locked(
         "as_of": request.as_of,
         "cuda": request.cuda,
         "allow_unhashed": request.allow_unhashed,
+        "relock": relock,
         "checkout": None if checkout is None else str(checkout),
     }
     answer = run_job("lock", job, home=home, report=report)
     solved = answer.pop("solved")
     value = {**answer, "platform": platform, "paths": list(request.paths)}
-    aside = index.with_suffix(".part")
-    aside.write_text(json.dumps(value, indent=1), "utf-8")
-    aside.rename(index)
+    write_whole(index, json.dumps(value, indent=1).encode())
     return _environment(value, solved=solved)
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import posixpath
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from orchestrator.canonical import sha256_of
-from orchestrator.environment.conda_lock_file import content_hash
+from orchestrator.environment.conda_lock_file import content_hash, content_hash_of, remembered_of, sources_of
 from orchestrator.environment.environment_file import Wish, read_wish
 from orchestrator.environment.merging import Part
 from orchestrator.environment.pyproject import pyproject_facts, read_pyproject
-from orchestrator.environment.request import kind_of_file
+from orchestrator.environment.request import VIRTUAL_PACKAGES, dynamic_files, kind_of_file
 from orchestrator.environment.requirements import logical_lines, named_paths, parse_line, within
+from orchestrator.environment.virtual import read_table
 from orchestrator.errors import OrchError
+
+MEMORY = "orch"
+"""The key of what orch remembers in a lock."""
 
 
 def read_parts(layout: Path, sources: Sequence[str], platform: str, *, names: str) -> list[Part]:
@@ -36,40 +41,67 @@ def read_parts(layout: Path, sources: Sequence[str], platform: str, *, names: st
     return parts
 
 
-def no_names(folder: Path) -> str:
-    """An empty table of names for `read_parts`, where the names of a pyproject.toml's packages are of no matter."""
-    place = folder / ".no-names.json"
-    place.write_text("{}", "utf-8")
-    return str(place)
-
-
 def is_pyproject(path: str) -> bool:
     """Whether a source is read as a pyproject.toml."""
     return posixpath.basename(path) == "pyproject.toml"
 
 
-def content_hashes(layout: Path, lock: str, sources: Sequence[str], platform: str) -> tuple[str, ...]:
-    """The content hashes that a lock at `lock`, made from `sources` (paths in `layout`), may have for a platform.
+def sources_in(table: Mapping[str, Any], lock: str) -> list[str]:
+    """The files that the lock at `lock` says it was made from, as paths in the repository; none from outside of it."""
+    base = posixpath.dirname(lock)
+    paths = [posixpath.normpath(posixpath.join(base, name)) for name in sources_of(table)]
+    return [path for path in paths if not path.startswith(("/", "../")) and path != ".."]
 
-    conda-lock's own comes first, where it reads such sources as orch does: environment files, with pip lines that it
-    knows. The other one is a hash of what they say. The first is what a new lock gets. () when a source is not there
-    or is not sound.
+
+def matches(table: Mapping[str, Any], *, layout: Path, lock: str, sources: Sequence[str], platform: str) -> bool:
+    """Whether a lock was made for a platform from `sources` (paths in `layout`) as they are.
+
+    A lock of orch has a hash of what they say. Of another one conda-lock's content hash counts, which passes over
+    `-e` lines and all but one line of a package.
     """
-    if not all((layout / path).is_file() for path in sources):
-        return ()
     try:
-        kinds = {path: _kind(layout, path) for path in sources}
-        said = sha256_of([_said(layout, path, kind, platform) for path, kind in kinds.items()])
-    except OrchError:
-        return ()
-    theirs = None
-    if set(kinds.values()) <= {"conda", "pyproject"}:
-        base = posixpath.dirname(lock)
-        names = [posixpath.relpath(path, base or ".") for path in sources]
-        theirs = content_hash(layout, lock, names, platform)
-    # Of a pyproject.toml, conda-lock's depends on its table of names, which is not here at every time.
-    found = (said, theirs) if "pyproject" in kinds.values() else (theirs, said)
-    return tuple(digest for digest in found if digest is not None)
+        said = said_by(layout, lock, sources, platform)
+    except (OrchError, OSError):
+        return False
+    inputs = memory_of(table).get("inputs")
+    if isinstance(inputs, dict) and platform in inputs:
+        return bool(inputs[platform] == said)
+    has = content_hash_of(table, platform)
+    return has is not None and (has == said or has == _of_conda_lock(layout, lock, sources, platform))
+
+
+def new_content_hash(layout: Path, lock: str, sources: Sequence[str], platform: str) -> str:
+    """The content hash of a lock that is made now: conda-lock's, where it reads all of the sources, else orch's own.
+
+    Of a pyproject.toml, conda-lock's depends on its table of names, which is not the same at every time.
+    """
+    theirs = None if any(map(is_pyproject, sources)) else _of_conda_lock(layout, lock, sources, platform)
+    return theirs or said_by(layout, lock, sources, platform)
+
+
+def said_by(layout: Path, lock: str, sources: Sequence[str], platform: str) -> str:
+    """A hash of what the sources say for a platform. Raises OrchError, or OSError, when one is not there or sound."""
+    said = [_said(layout, path, _kind(layout, path), platform) for path in sources]
+    beside = layout / posixpath.dirname(lock) / VIRTUAL_PACKAGES
+    if beside.is_file():
+        said.append([read_table(beside.name, beside.read_bytes()).get(platform, {})])
+    return sha256_of(said)
+
+
+def memory_of(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What orch wrote into a lock for itself: `as_of`, `cuda`, `virtual_packages`, and `inputs` by platform."""
+    try:
+        value = json.loads(remembered_of(table, MEMORY) or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _of_conda_lock(layout: Path, lock: str, sources: Sequence[str], platform: str) -> str | None:
+    if not {_kind(layout, path) for path in sources} <= {"conda", "pyproject"}:
+        return None
+    base = posixpath.dirname(lock)
+    return content_hash(layout, lock, [posixpath.relpath(path, base or ".") for path in sources], platform)
 
 
 def _kind(layout: Path, path: str) -> str:
@@ -116,4 +148,7 @@ def _declared(layout: Path, folder: str) -> Mapping[str, Any]:
             data = (place / name).read_bytes()
             facts = pyproject_facts(name, data) if name == "pyproject.toml" else hashlib.sha256(data).hexdigest()
             found[name] = facts
+    for name in dynamic_files((place / "pyproject.toml").read_bytes() if "pyproject.toml" in found else b""):
+        if (layout / within(folder, name, "pyproject.toml")).is_file():
+            found[name] = hashlib.sha256((layout / within(folder, name, "pyproject.toml")).read_bytes()).hexdigest()
     return found

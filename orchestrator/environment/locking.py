@@ -19,18 +19,20 @@ from orchestrator.environment import engine
 from orchestrator.environment.conda_lock_file import (
     content_hash_of,
     load_lock,
+    no_names,
     packages_of,
     platforms_of,
     refuse_without,
-    sources_of,
-    write_lock,
+    write_locks,
 )
 from orchestrator.environment.environment_file import Wish, package_name, read_wish
 from orchestrator.environment.host import PLATFORMS
 from orchestrator.environment.lock import LOCK_VERSION, LockedPackage, lock_id_of, locked_packages
-from orchestrator.environment.lock_sources import content_hashes, no_names, read_parts
-from orchestrator.environment.merging import only
+from orchestrator.environment.lock_sources import is_pyproject, matches, new_content_hash, read_parts, sources_in
+from orchestrator.environment.merging import merged
 from orchestrator.environment.pip_lock import built_wheel, needs_wheel
+from orchestrator.environment.progress import Progress
+from orchestrator.environment.redact import without_credentials
 from orchestrator.environment.request import LOCK_FILE
 from orchestrator.environment.solving import Task, pip_packages, python_aside, solve_wish
 from orchestrator.environment.unhashed import with_hashes
@@ -59,9 +61,12 @@ def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any
             report=report,
             as_of=job["as_of"],
             allow_unhashed=job["allow_unhashed"],
+            replace=job["relock"],
         )
         task.scratch.mkdir()
         answer = _locked(task)
+    if job["cuda"] and not answer["solved"]:
+        answer["notes"].append("--cuda has no say here: the packages are those of the project's lock.")
     if job["virtual_packages"] is not None:
         answer["notes"] += unmet_notes(locked_packages(home, answer["lock_id"]), job["virtual_packages"])
     return answer
@@ -71,13 +76,14 @@ def _locked(task: Task) -> dict[str, Any]:
     if task.kind == "conda-lock" and task.as_of is not None:
         raise OrchError(f"{task.path} is a lock: no day changes what is in it. Leave --as-of out.")
     if task.kind == "conda-lock":
-        return _run(_adopted(task, task.path, _wish_of_lock(task)))
+        return _run(_adopted_alone(task))
     wish = read_wish(task.kind, task.path, task.read(task.path) or b"", task.platform)
     beside = posixpath.join(posixpath.dirname(task.path), LOCK_FILE)
     if task.as_of is None and (data := task.read(beside)) is not None:
         reason = _mismatch(task, beside, data)
         if reason is None:
-            return _run(_adopted(task, beside, wish))
+            asked = _asked_beside(task, beside, data, wish.category)
+            return _run(_adopted(task, beside, replace(asked, notes=wish.notes)))
         wish = replace(wish, notes=(*wish.notes, f"{reason}: the environment was solved anew."))
     return _run(_solved(task, wish))
 
@@ -103,33 +109,41 @@ def laid_out(files: Mapping[str, str], folder: Path) -> Path:
 def _mismatch(task: Task, path: str, data: bytes) -> str | None:
     """None when the lock at `path` was made from the environment file as it is, else what speaks against it."""
     table = load_lock(path, data)
-    has = content_hash_of(table, task.platform)
-    if has is None:
+    if content_hash_of(table, task.platform) is None:
         return f"{path} has nothing for {task.platform}"
-    base = posixpath.dirname(path)
-    sources = [posixpath.normpath(posixpath.join(base, name)) for name in sources_of(table)] or [task.path]
+    sources = sources_in(table, path) or [task.path]
     if task.path not in sources and task.path != path:
         return f"{path} was not made from {task.path}"
-    if has not in content_hashes(task.layout, path, sources, task.platform):
-        named = task.path if task.path != path else " and ".join(sources)
-        return f"{path} does not match {named} (conda-lock's content hash)"
+    if not matches(table, layout=task.layout, lock=path, sources=sources, platform=task.platform):
+        return f"{path} does not match {task.path if task.path != path else ' and '.join(sources)}"
     return None
 
 
-def _wish_of_lock(task: Task) -> Wish:
-    """What the files say, besides packages, that the lock of a project was made from, where they are there."""
-    table = load_lock(task.path, data := task.read(task.path) or b"")
-    base = posixpath.dirname(task.path)
-    sources = [posixpath.normpath(posixpath.join(base, name)) for name in sources_of(table)]
+def _asked_beside(task: Task, path: str, data: bytes, category: str) -> Wish:
+    """What the files that the lock at `path` was made from ask for in `main` and in `category`, where they are there.
+
+    Of that, the lock has the packages; the projects of `.` lines and the variables come from the files.
+    """
+    sources = sources_in(load_lock(path, data), path)
     if not sources or not all((task.layout / name).is_file() for name in sources):
-        return Wish(())
-    reason = _mismatch(task, task.path, data)
-    notes = (f"{reason}, and is used as it is; `orch env lock` makes it anew.",) if reason else ()
-    try:
-        parts = read_parts(task.layout, sources, task.platform, names=no_names(task.layout))
-        return replace(only(parts, "main"), notes=notes)
-    except OrchError:
-        return Wish((), notes=notes)
+        return Wish((), category=category)
+    parts = read_parts(task.layout, sources, task.platform, names=no_names(task.layout))
+    wanted = [part for part in parts if part.wish.category in ("main", category)]
+    return replace(merged(wanted), category=category) if wanted else Wish((), category=category)
+
+
+async def _adopted_alone(task: Task) -> dict[str, Any]:
+    """The lock of a project whose environment file, if it has one, is read only when the lock does not match it."""
+    data = task.read(task.path) or b""
+    sources = sources_in(load_lock(task.path, data), task.path)
+    wish = _asked_beside(task, task.path, data, "main")
+    reason = _mismatch(task, task.path, data) if wish.conda else None
+    if reason is None:
+        return await _adopted(task, task.path, wish)
+    if any(map(is_pyproject, sources)):
+        raise OrchError(f"{reason}. `orch env lock` makes it anew.")
+    note = f"{reason}: the environment was solved anew."
+    return await _solved(replace(task, kind="conda", path=sources[0]), replace(wish, notes=(*wish.notes, note)))
 
 
 async def _adopted(task: Task, path: str, wish: Wish) -> dict[str, Any]:
@@ -138,30 +152,34 @@ async def _adopted(task: Task, path: str, wish: Wish) -> dict[str, Any]:
     trusted: tuple[str, ...] = ()
     if task.allow_unhashed:
         data, trusted = await with_hashes(path, data, task.platform, task.home)
-    packages, left_out = packages_of(path, load_lock(path, data), task.platform)
-    if wish.category == "main":
-        refuse_without(path, map(package_name, wish.conda), packages)
+    packages, left_out = packages_of(path, load_lock(path, data), task.platform, categories={"main", wish.category})
+    refuse_without(path, map(package_name, wish.conda), packages)
     notes = [*wish.notes, *trusted]
-    notes += [f"{path}: the categories {', '.join(left_out)} are not installed, only main."] if left_out else []
+    notes += [f"{path}: what is only in the categories {', '.join(left_out)} is not installed."] if left_out else []
     conda = [package for package in packages if package.manager == "conda"]
     pip = [package for package in packages if package.manager == "pip"]
     with engine.connect(task.home, {package.channel or "" for package in conda}) as connection:
         task.report("environment", f"reading the packages of {path}")
-        conda = await engine.packaged(conda, connection, task.scratch / "packaged")
+        absent = await engine.to_fetch(connection, engine.records_of(conda, connection))
+        progress = Progress(task.report, {record.name.normalized: record.size for record in absent})
+        conda = await engine.packaged(conda, connection, task.scratch / "packaged", reporter=progress)
         python = python_aside(task, conda, connection)
         for number, package in enumerate(pip):
             if needs_wheel(package):
                 task.report("environment", f"building {package.name}, for which the lock has no wheel")
                 pip[number] = await asyncio.to_thread(built_wheel, package, python=python, home=task.home)
         only_projects = replace(task, projects="only", kept=tuple(pip))
-        projects, _ = await pip_packages(only_projects, wish, conda, connection)
+        part, _ = await pip_packages(only_projects, wish, conda, connection)
+        projects = part.packages
     packages = [*conda, *pip, *projects]
-    lock_id = _publish(task, packages, lambda place: place.write_bytes(data), solved=False)
-    others, why_not = _others(task, path, data, projects)
+    lock_id = _publish(task, packages, _writer(data), solved=False)
+    others, why_not = _others(task, path, data, projects, wish.category)
     return {**_answer(lock_id, packages, wish.variables, [*notes, *why_not], solved=False), "others": others}
 
 
-def _others(task: Task, path: str, data: bytes, projects: Sequence[LockedPackage]) -> tuple[dict[str, str], list[str]]:
+def _others(
+    task: Task, path: str, data: bytes, projects: Sequence[LockedPackage], category: str
+) -> tuple[dict[str, str], list[str]]:
     """Publish what the lock has for other platforms; their lock ids, and a sentence for each that can't be kept.
 
     The wheels of the `projects` were built here; pure ones are those of every platform.
@@ -173,19 +191,23 @@ def _others(task: Task, path: str, data: bytes, projects: Sequence[LockedPackage
     notes: list[str] = []
     for platform in set(platforms_of(table)) & set(PLATFORMS) - {task.platform}:
         try:
-            packages, _ = packages_of(path, table, platform)
-            for package in filter(needs_wheel, packages):
-                raise OrchError(f"{package.name} has no wheel, and can be built only there.")
-            for package in projects:
-                if not package.file_name.endswith("-none-any.whl"):
-                    raise OrchError(f"{package.name} can be built only there.")
-            packages += projects
+            packages, _ = packages_of(path, table, platform, categories={"main", category})
+            _refuse_built_there([*packages, *projects])
         except OrchError as error:
             notes.append(f"{path}: its packages for {platform} are not kept for a replay there: {error}")
             continue
+        packages += projects
         other = replace(task, platform=platform)
-        found[platform] = _publish(other, packages, lambda place: place.write_bytes(data), solved=False)
+        found[platform] = _publish(other, packages, _writer(data), solved=False)
     return found, sorted(notes)
+
+
+def _refuse_built_there(packages: Sequence[LockedPackage]) -> None:
+    """Raise OrchError for a package that only a machine of its platform can build."""
+    for package in packages:
+        built_here = package.url.startswith("pkg:") and not package.file_name.endswith("-none-any.whl")
+        if needs_wheel(package) or built_here:
+            raise OrchError(f"{package.name} has no wheel for it, and can be built only there.")
 
 
 # --- a lock that is made ----------------------------------------------------------------------------------------
@@ -193,27 +215,35 @@ def _others(task: Task, path: str, data: bytes, projects: Sequence[LockedPackage
 
 async def _solved(task: Task, wish: Wish) -> dict[str, Any]:
     solved = await solve_wish(task, wish)
-    digests = content_hashes(task.layout, task.path, [task.path], task.platform) if task.path else ()
+    if task.path:
+        digest = new_content_hash(task.layout, task.path, [task.path], task.platform)
+    else:
+        digest = sha256_of([wish.conda, list(solved.channels)])
 
     def write(place: Path) -> None:
-        write_lock(
+        write_locks(
             place,
-            solved.packages,
-            platform=task.platform,
+            {task.platform: solved.packages},
             channels=solved.channels,
             sources=[posixpath.basename(task.path)] if task.path else [],
-            content_hash=digests[0] if digests else sha256_of([wish.conda, wish.pip, list(solved.channels)]),
+            content_hashes={task.platform: digest},
         )
 
     asked = {
         "channels": solved.channels,
         "virtual_packages": task.virtual_packages,
         "as_of": task.as_of,
-        "conda": wish.conda,
-        "pip": wish.pip,
+        "conda": [without_credentials(text) for text in wish.conda],
+        "pip": [without_credentials(text) for text in wish.pip],
     }
     lock_id = _publish(task, solved.packages, write, solved=True, asked=asked)
     return _answer(lock_id, solved.packages, wish.variables, solved.notes, solved=True)
+
+
+def _writer(data: bytes) -> Callable[[Path], Any]:
+    """Writes a lock as the project brought it, but for credentials."""
+    text = without_credentials(data.decode("utf-8"))
+    return lambda place: place.write_text(text, "utf-8")
 
 
 # --- on disk ----------------------------------------------------------------------------------------------------
@@ -229,18 +259,20 @@ def _publish(
 ) -> str:
     """Write the folder of a lock aside and move it into place.
 
-    The same packages may be there, by another project's word on where they come from. A solve has the last word; a lock
-    that a project brings replaces only such a lock.
+    The same packages may be there, by another project's word on where they come from. A solve has the last word; of
+    locks that projects bring the first stays, or one project could say where another's packages come from. Who asks
+    for a lock anew replaces it.
     """
     packages = sorted(packages, key=lambda package: (package.manager, package.name))
     lock_id = lock_id_of(tuple(packages))
     final = task.home.locks / lock_id
-    if not solved and _is_solved(final):
+    if not solved and not task.replace and _is_sound(final):
         return lock_id
     aside = task.scratch.parent / f"lock-{task.platform}"
     aside.mkdir()
     write(aside / "conda-lock.yml")
     rows = [{name: getattr(package, name) for name in LockedPackage.__slots__} for package in packages]
+    rows = [{**row, **{key: row[key] and without_credentials(row[key]) for key in ("url", "channel")}} for row in rows]
     table = {"version": LOCK_VERSION, "platform": task.platform, "solved": solved, **(asked or {}), "packages": rows}
     (aside / "packages.json").write_text(json.dumps(table), "utf-8")
     staged = task.home.locks / f".{lock_id}.{os.getpid()}"
@@ -262,10 +294,10 @@ def _publish(
     return lock_id
 
 
-def _is_solved(final: Path) -> bool:
+def _is_sound(final: Path) -> bool:
     try:
         table = json.loads((final / "packages.json").read_bytes())
-        return table["version"] == LOCK_VERSION and table.get("solved") is True and (final / "conda-lock.yml").exists()
+        return bool(table["version"] == LOCK_VERSION) and (final / LOCK_FILE).exists()
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return False
 

@@ -6,7 +6,9 @@ import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.environment.environment_file import Wish, package_name
+from packaging.utils import canonicalize_name
+
+from orchestrator.environment.environment_file import NEWEST, Wish, package_name
 from orchestrator.environment.requirements import parse_line
 from orchestrator.errors import OrchError
 
@@ -35,13 +37,16 @@ def merged(parts: Sequence[Part]) -> Wish:
                 conda[name] = specs
         lines = [moved(line, part.path, parts[0].path) for line in part.wish.pip]
         pip |= _by_name(lines, _pip_name)
+    python = conda.get("python", ["python"]) != ["python"]
     return Wish(
         conda=tuple(spec for specs in conda.values() for spec in specs),
         channels=_joined_channels(parts),
         pip=tuple(line for lines in pip.values() for line in lines),
         extra_indexes=tuple(dict.fromkeys(url for part in parts for url in part.wish.extra_indexes)),
         variables={name: value for part in parts for name, value in part.wish.variables.items()},
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.wish.notes)),
+        notes=tuple(
+            dict.fromkeys(note for part in parts for note in part.wish.notes if not (python and NEWEST in note))
+        ),
         exported=any(part.wish.exported for part in parts),
     )
 
@@ -72,7 +77,8 @@ def _by_name(texts: Sequence[str], name_of: Callable[[str], str]) -> dict[str, l
 
 def _pip_name(line: str) -> str:
     parsed = parse_line(line)
-    return f"{parsed.kind}:{package_name(line) if parsed.kind == 'requirement' else line}"
+    named = canonicalize_name(package_name(line)) if parsed.kind == "requirement" else line
+    return f"{parsed.kind}:{named}"
 
 
 def _joined_channels(parts: Sequence[Part]) -> tuple[str, ...]:

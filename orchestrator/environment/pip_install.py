@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import errno
 import hashlib
 import io
 import os
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.environment.lock import LockedPackage, kept_wheel
 from orchestrator.environment.offline import not_here
-from orchestrator.environment.pypi import is_offline, uv_environment
+from orchestrator.environment.pypi import is_offline, run_uv, uv_environment
 from orchestrator.environment.redact import without_credentials
 from orchestrator.environment.requirements import VERSION, pinned_line
 from orchestrator.errors import OrchError
@@ -49,8 +48,6 @@ def install_wheels(
             done = _uv(requirements, aside, home, environ, hold_fd, options)
             if done.returncode == 0:
                 break
-            if f"os error {errno.ENOSPC}" in done.stderr:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(aside))
         else:
             if home.offline and is_offline(done.stderr):
                 names = [p.file_name for p in wheels if not _is_here(p, requirements, aside, home, environ, hold_fd)]
@@ -94,27 +91,11 @@ def _requirement(package: LockedPackage, home: Home, *, from_index: bool) -> str
 def _uv(
     requirements: Path, aside: Path, home: Home, environ: Mapping[str, str], hold_fd: int, options: Sequence[str]
 ) -> subprocess.CompletedProcess[str]:
-    from uv import find_uv_bin
-
-    command = (
-        *(find_uv_bin(), "pip", "install", "--no-config", "--no-deps", "--require-hashes", "--no-build"),
-        *("--cache-dir", str(home.cache / "uv"), "--link-mode", "copy", "--no-python-downloads"),
-        *("--break-system-packages", "--no-progress", "--color", "never"),
+    arguments = (
+        *("pip", "install", "--no-config", "--no-deps", "--require-hashes", "--no-build", "--break-system-packages"),
         *("--python", str(aside / "bin/python"), *options, "--requirements", str(requirements)),
     )
-    return subprocess.run(
-        command,
-        cwd=aside,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        pass_fds=(hold_fd,),
-        check=False,
-    )
+    return run_uv(home, arguments, cwd=aside, environ=environ, pass_fds=(hold_fd,))
 
 
 def _is_here(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 import sys
-import tomllib
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +14,11 @@ from urllib.parse import quote, unquote, urlsplit
 
 from orchestrator.environment.build import Wheel, build_from_directory, build_from_source, keep
 from orchestrator.environment.lock import LockedPackage
-from orchestrator.environment.pypi import run_uv, uv_message
+from orchestrator.environment.pip_lines import Requirements, hashes_asked
+from orchestrator.environment.pylock import COMPILE, file_name, read_pylock, with_hashes
+from orchestrator.environment.pypi import run_uv, uv_environment, uv_message
 from orchestrator.environment.redact import without_credentials
-from orchestrator.environment.requirements import Line, logical_lines, parse_line, pinned_line, split_extras, within
+from orchestrator.environment.requirements import pinned_line
 from orchestrator.environment.wheel_tags import platform_tags, uv_platform
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
@@ -55,134 +55,107 @@ machine has them, built, with all else; a lock file for every machine has only w
 asks for only them. That of a `-e .` line is in none: it is on the import path."""
 
 
-@dataclass(slots=True)
-class Requirements:
-    """The lines of a pip section with all the files that they name, told apart. `origins` has the file of each line."""
+@dataclass(frozen=True, slots=True)
+class PipTask:
+    """What to lock the pip packages of the file `path` for: around the `conda` packages.
 
-    entries: list[str] = field(default_factory=list)
-    constraints: list[str] = field(default_factory=list)
-    options: list[str] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
-    origins: dict[str, str] = field(default_factory=dict)
-
-
-def gather(lines: Sequence[str], path: str, layout: Path, checkout: Path | None) -> Requirements:
-    """Follow the lines of the file `path`; the files of the request stand in `layout`, projects in `checkout`."""
-    found = Requirements()
-    base = posixpath.dirname(path)
-    seen: set[str] = set()
-
-    def place(value: str, origin: str) -> str:
-        name, extras = split_extras(value)
-        inner = within(base, name.removeprefix("file://").removeprefix("file:"), origin)
-        root = layout if (layout / inner).is_file() or checkout is None else checkout
-        return f"{root / inner}{extras}"
-
-    def follow(line: Line, origin: str, entries: list[str]) -> None:
-        _refuse_what_uv_would_expand(line, origin)
-        if line.kind in ("file", "constraints"):
-            inner = within(posixpath.dirname(origin), line.value, origin)
-            if inner in seen:
-                return
-            seen.add(inner)
-            if not (layout / inner).is_file():
-                raise OrchError(f"the file {inner}, which {origin} names, is not in the commit.")
-            into = found.constraints if line.kind == "constraints" else entries
-            for text_line in logical_lines((layout / inner).read_text("utf-8", "replace")):
-                follow(parse_line(text_line), inner, into)
-        elif line.kind == "option":
-            _take_option(line, found)
-        elif line.kind == "editable":
-            entries.append(f"-e {place(line.value, origin)}")
-        else:
-            entries.append(place(line.value, origin) if line.kind == "local" else line.value)
-            found.origins.setdefault(entries[-1], origin)
-
-    for text in lines:
-        follow(parse_line(text), path, found.entries)
-    return found
-
-
-def _refuse_what_uv_would_expand(line: Line, origin: str) -> None:
-    if re.search(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]", line.value):
-        raise OrchError(f"{origin} has a pip line that is more than one: {line.value!r}. Write each for itself.")
-    # Whatever the variable holds would go to an address that the project names.
-    if "${" in line.value:
-        raise OrchError(
-            f"{origin} has a variable in the pip line {without_credentials(line.value)!r}, and orch puts none in what "
-            "a project names: an index that needs credentials belongs into the configuration, as [pypi] index in "
-            "config.toml."
-        )
-
-
-def lock_pip(
-    requirements: Requirements,
-    *,
-    path: str,
-    conda: Sequence[LockedPackage],
-    kept: Sequence[LockedPackage] = (),
-    projects: Projects = "with",
-    elsewhere: str | None,
-    as_of: str | None,
-    scratch: Path,
-    home: Home,
-    report: Report,
-    python_of_environment: Callable[[], Path],
-) -> list[LockedPackage]:
-    """The pip packages that `requirements` need beside the `conda` packages, each with its sha256.
-
-    `elsewhere` is the platform when it is not this one: then wheels alone are taken, for nothing can be built there.
+    Wheels are those of machines of `platform` with glibc 2.`glibc`, of this very machine when it is None. Without
+    `buildable` wheels alone are taken: what is of another platform can't be built here.
     What was uploaded after `as_of` (RFC 3339) does not exist. Of the packages `kept`, from an earlier lock, only those
-    move that must. `projects` tells what becomes of the projects and archives that lines name by path.
+    move that must; with `refresh` indexes are asked for what is there now, not some minutes ago.
     `python_of_environment` installs the conda part aside and gives its Python; it is called only when something must
-    be built. Raises OrchError with uv's explanation.
+    be built. `scratch` is a folder for uv's files.
+    """
+
+    path: str
+    conda: Sequence[LockedPackage]
+    platform: str | None
+    glibc: int
+    buildable: bool
+    as_of: str | None
+    kept: Sequence[LockedPackage]
+    projects: Projects
+    refresh: bool
+    scratch: Path
+    home: Home
+    report: Report
+    python_of_environment: Callable[[], Path]
+
+    @property
+    def tags(self) -> tuple[str, ...] | None:
+        """The platform tags of wheels; None for those of this machine."""
+        return None if self.platform is None else platform_tags(self.platform, self.glibc)
+
+    @property
+    def python(self) -> str:
+        """The version of the environment's Python."""
+        return next(package.version for package in self.conda if package.name == "python")
+
+
+@dataclass(frozen=True, slots=True)
+class PipPart:
+    """The pip packages of an environment, sorted by name, each with its sha256.
+
+    `provided` are the names of those conda packages that they need, as PyPI has them (see `pypi_name`).
+    """
+
+    packages: tuple[LockedPackage, ...] = ()
+    provided: frozenset[str] = frozenset()
+
+
+def lock_pip(requirements: Requirements, task: PipTask) -> PipPart:
+    """The pip packages that `requirements` need beside the conda packages.
+
+    Raises OrchError with uv's explanation when there are none that fit, and for one that can't be had for sure.
     """
     entries = requirements.entries
-    if projects == "only":
+    if task.projects == "only":
         entries = [entry for entry in entries if entry.startswith("/")]
     if not entries:
-        return []
-    python = next(package.version for package in conda if package.name == "python")
-    provided = _provided(conda)
-    _refuse_paths(requirements, path)
-    _write_inputs(entries, requirements.constraints, provided, kept, scratch)
+        return PipPart()
+    provided = _provided(task.conda)
+    _refuse_paths(requirements, task.path)
+    _write_inputs(entries, requirements.constraints, provided, task)
+    locked = []
+    found = _compiled(requirements, provided, task)
+    asked = hashes_asked([*requirements.entries, *requirements.constraints], task.path)
+    for package in found:
+        if package["name"] in provided or package.get("directory", {}).get("editable"):
+            continue
+        if task.projects == "without" and ("directory" in package or "path" in package.get("archive", {})):
+            continue
+        allowed = with_hashes(package, asked.get(package["name"]), task.path)
+        locked.append(_locked(allowed, task) if task.buildable else _locked_elsewhere(allowed, task))
+    return PipPart(
+        packages=tuple(sorted(locked, key=lambda package: package.name)),
+        provided=frozenset(package["name"] for package in found if package["name"] in provided),
+    )
+
+
+def _compiled(requirements: Requirements, provided: Mapping[str, str], task: PipTask) -> list[dict[str, Any]]:
+    """The packages of uv's answer, a pylock.toml (PEP 751)."""
     arguments = [
-        *("pip", "compile", "--quiet", "--no-header", "--format", "pylock.toml", "--generate-hashes"),
+        *COMPILE,
         *("--constraints", "constraints.txt", "--output-file", _ANSWER, *requirements.options),
         *(["--index-strategy", "unsafe-best-match"] if _more_than_one_index(requirements.options) else []),
+        *(["--exclude-newer", task.as_of] if task.as_of else []),
+        *(["--no-deps"] if task.projects == "only" else []),
+        # uv does not take both.
+        *(["--refresh"] if task.refresh and "UV_OFFLINE" not in uv_environment(task.home) else []),
     ]
     # Wheels alone decide first: nothing of the project's dependencies runs then.
-    report("environment", f"locking the pip packages of {path}")
-    release = ".".join(re.findall(r"\d+", python)[:3])
+    task.report("environment", f"locking the pip packages of {task.path}")
+    release = ".".join(re.findall(r"\d+", task.python)[:3])
     host = ["--python", sys.executable, "--python-version", release]
-    host += ["--python-platform", uv_platform(elsewhere)] if elsewhere else []
-    arguments += ["--exclude-newer", as_of] if as_of else []
-    arguments += ["--no-deps"] if projects == "only" else []
-    # Who moves a package wants what is there now, not what uv saw some minutes ago.
-    arguments += ["--refresh"] if kept and projects != "only" else []
-    done = run_uv(home, [*arguments, *host, "--no-build", "requirements.in"], cwd=scratch)
-    if done.returncode and _wants_build(done.stderr) and not elsewhere:
-        done = run_uv(
-            home,
-            [*arguments, "--python", str(python_of_environment()), "requirements.in"],
-            cwd=scratch,
-            path=python_of_environment().parent,
-        )
+    host += ["--python-platform", uv_platform(task.platform, task.glibc)] if task.platform else []
+    done = run_uv(task.home, [*arguments, *host, "--no-build", "requirements.in"], cwd=task.scratch)
+    if done.returncode and _wants_build(done.stderr) and task.buildable:
+        python = task.python_of_environment()
+        built = [*arguments, *host[4:], "--python", str(python), "requirements.in"]
+        done = run_uv(task.home, built, cwd=task.scratch, path=python.parent)
     if done.returncode:
-        raise _unsolvable(path, _with_true_files(done.stderr, requirements, path, scratch), provided)
-    table = tomllib.loads((scratch / _ANSWER).read_text("utf-8"))
-    locked = []
-    for package in table.get("packages", ()):
-        name = package["name"]
-        if name in provided or package.get("directory", {}).get("editable"):
-            continue
-        if projects == "without" and ("directory" in package or "path" in package.get("archive", {})):
-            continue
-        if elsewhere:
-            locked.append(_locked_elsewhere(package, python, elsewhere, path, home))
-        else:
-            locked.append(_locked(package, python, home=home, report=report, python_path=python_of_environment))
-    return sorted(locked, key=lambda package: package.name)
+        raise _unsolvable(task.path, _with_true_files(done.stderr, requirements, task.path, task.scratch), provided)
+    return read_pylock(task.scratch / _ANSWER)
 
 
 def _refuse_paths(requirements: Requirements, path: str) -> None:
@@ -213,19 +186,16 @@ def built_wheel(package: LockedPackage, *, python: Callable[[], Path], home: Hom
 
 
 def _write_inputs(
-    entries: Sequence[str],
-    constraints: Sequence[str],
-    provided: Mapping[str, str],
-    kept: Sequence[LockedPackage],
-    scratch: Path,
+    entries: Sequence[str], constraints: Sequence[str], provided: Mapping[str, str], task: PipTask
 ) -> None:
+    scratch = task.scratch
     # A stand-in of each conda package: its version is settled, it brings no further dependencies, and uv says so
     # when that contradicts. A plain `name==version` would let uv seek, and miss, that version in the index.
     stand_ins = [f"{name} @ {_stand_in(name, version, scratch).as_uri()}" for name, version in provided.items()]
     (scratch / "constraints.txt").write_text("\n".join([*stand_ins, *constraints, ""]), "utf-8")
     (scratch / "requirements.in").write_text("\n".join([*entries, ""]), "utf-8")
     # What stands in the file that uv writes its answer to, it keeps where it can.
-    rows = [f'[[packages]]\nname = "{package.name}"\nversion = "{package.version}"\n' for package in kept]
+    rows = [f'[[packages]]\nname = "{package.name}"\nversion = "{package.version}"\n' for package in task.kept]
     head = ['lock-version = "1.0"\ncreated-by = "orch"\n', *([] if rows else ["packages = []\n"])]
     (scratch / _ANSWER).write_text("\n".join([*head, *rows]), "utf-8")
 
@@ -254,64 +224,76 @@ def _stand_in(name: str, version: str, scratch: Path) -> Path:
 
 def _provided(conda: Sequence[LockedPackage]) -> dict[str, str]:
     """Name and version, as PyPI has them, of the Python distributions among conda packages."""
-    from packaging.utils import canonicalize_name
     from packaging.version import InvalidVersion, Version
 
     found: dict[str, str] = {}
     for package in conda:
         if not any(text.split(" ")[0] == "python" for text in package.depends):
             continue
-        name = PYPI_NAMES.get(package.name, package.name)
         try:
-            version = str(Version(package.version))
+            found[pypi_name(package.name)] = str(Version(package.version))
         except InvalidVersion:
             continue
-        found[canonicalize_name(name)] = version
     return found
 
 
-def _locked(
-    package: Mapping[str, Any], python: str, *, home: Home, report: Report, python_path: Callable[[], Path]
-) -> LockedPackage:
-    name = package["name"]
-    wheel = _best_wheel(package.get("wheels", ()), python)
-    if wheel is None and "archive" in package and _file_name(package["archive"]).endswith(".whl"):
+def pypi_name(conda_name: str) -> str:
+    """The name that the Python distribution in a conda package has on PyPI."""
+    from packaging.utils import canonicalize_name
+
+    return canonicalize_name(PYPI_NAMES.get(conda_name, conda_name))
+
+
+def _locked(package: Mapping[str, Any], task: PipTask) -> LockedPackage:
+    name, home = package["name"], task.home
+    wheel = _best_wheel(package.get("wheels", ()), task.python, task.tags)
+    if wheel is None and "archive" in package and file_name(package["archive"]).endswith(".whl"):
         wheel = package["archive"]
     if wheel is not None:
-        return _from_wheel(name, package.get("version"), wheel, home)
-    report("environment", f"building {name}, for which there is no wheel")
+        return _from_wheel(name, package.get("version"), wheel, task.home)
+    task.report("environment", f"building {name}, for which there is no wheel")
     if "directory" in package:
-        built = build_from_directory(Path(package["directory"]["path"]), python=python_path(), home=home)
+        built = build_from_directory(
+            Path(package["directory"]["path"]), python=task.python_of_environment(), home=home, as_of=task.as_of
+        )
         return _kept(name, built, None)
     if "vcs" in package:
         vcs = package["vcs"]
         url = f"{vcs['type']}+{vcs['url']}@{vcs['commit-id']}"
         if "subdirectory" in vcs:
             url += f"#subdirectory={vcs['subdirectory']}"
-        return _kept(name, build_from_source(pinned_line(name, url), python=python_path(), home=home), url)
+        return _kept(
+            name,
+            build_from_source(pinned_line(name, url), python=task.python_of_environment(), home=home, as_of=task.as_of),
+            url,
+        )
     source = package.get("sdist") or package.get("archive")
     if source is None:
         raise OrchError(f"the pip package {name} has no file for this platform.")
     url = source.get("url") or Path(source["path"]).as_uri()
     digest = _sha256(name, source)
-    wheel_built = build_from_source(pinned_line(name, url, digest), python=python_path(), home=home)
+    wheel_built = build_from_source(
+        pinned_line(name, url, digest), python=task.python_of_environment(), home=home, as_of=task.as_of
+    )
     return _kept(name, wheel_built, url, source_sha256=digest)
 
 
-def _locked_elsewhere(package: Mapping[str, Any], python: str, platform: str, path: str, home: Home) -> LockedPackage:
-    name = package["name"]
-    wheel = _best_wheel(package.get("wheels", ()), python, platform_tags(platform))
+def _locked_elsewhere(package: Mapping[str, Any], task: PipTask) -> LockedPackage:
+    name, platform = package["name"], task.platform
+    wheel = _best_wheel(package.get("wheels", ()), task.python, task.tags)
     if "directory" in package:
         # The environment's own Python does not run here; a pure wheel is the same whoever builds it.
-        built = build_from_directory(Path(package["directory"]["path"]), python=Path(sys.executable), home=home)
+        built = build_from_directory(
+            Path(package["directory"]["path"]), python=Path(sys.executable), home=task.home, as_of=task.as_of
+        )
         if built.file_name.endswith("-none-any.whl"):
             return _kept(name, built, None)
     if wheel is None:
         raise OrchError(
-            f"{path} asks for {name}, which has no wheel for {platform}: it would have to be built there, so the "
+            f"{task.path} asks for {name}, which has no wheel for {platform}: it would have to be built there, so the "
             f"environment can't be locked for {platform} on this machine."
         )
-    return _from_wheel(name, package.get("version"), wheel, home)
+    return _from_wheel(name, package.get("version"), wheel, task.home)
 
 
 def _from_wheel(name: str, version: str | None, wheel: Mapping[str, Any], home: Home) -> LockedPackage:
@@ -324,16 +306,16 @@ def _from_wheel(name: str, version: str | None, wheel: Mapping[str, Any], home: 
                 f"{kept.sha256}."
             )
         return _kept(name, kept, None)
-    file_name = _file_name(wheel)
+    name_of_file = file_name(wheel)
     clean = without_credentials(url)
     uploaded = wheel.get("upload-time")
     return LockedPackage(
         manager="pip",
         name=name,
-        version=version or _version(file_name),
+        version=version or _version(name_of_file),
         build=None,
         url=clean,
-        file_name=file_name,
+        file_name=name_of_file,
         sha256=_sha256(name, wheel),
         size=wheel.get("size"),
         timestamp=int(uploaded.timestamp() * 1000) if isinstance(uploaded, datetime) else None,
@@ -374,48 +356,24 @@ def _best_wheel(
     order = {tag: index for index, tag in enumerate(wanted)}
     ranked = [
         # Of the same wheel in a folder and on the network, the one whose address holds elsewhere.
-        (min(order[tag] for tag in fitting), wheel.get("url", "file:").startswith("file:"), _file_name(wheel), wheel)
+        (min(order[tag] for tag in fitting), wheel.get("url", "file:").startswith("file:"), file_name(wheel), wheel)
         for wheel in wheels
-        if (fitting := [tag for tag in parse_wheel_filename(_file_name(wheel))[3] if tag in order])
+        if (fitting := [tag for tag in parse_wheel_filename(file_name(wheel))[3] if tag in order])
     ]
     return min(ranked, key=lambda item: item[:3])[3] if ranked else None
 
 
-def _file_name(file: Mapping[str, Any]) -> str:
-    name: str = file.get("name") or unquote(urlsplit(file.get("url") or file["path"]).path).rpartition("/")[2]
-    return name
-
-
-def _version(file_name: str) -> str:
+def _version(wheel: str) -> str:
     from packaging.utils import parse_wheel_filename
 
-    return str(parse_wheel_filename(file_name)[1])
+    return str(parse_wheel_filename(wheel)[1])
 
 
 def _sha256(name: str, file: Mapping[str, Any]) -> str:
     value = file.get("hashes", {}).get("sha256")
     if not isinstance(value, str):
-        raise OrchError(f"the index gives no sha256 for {_file_name(file)} of the pip package {name}: it is refused.")
+        raise OrchError(f"the index gives no sha256 for {file_name(file)} of the pip package {name}: it is refused.")
     return value
-
-
-def _take_option(line: Line, found: Requirements) -> None:
-    if line.option == "--index-url":
-        found.options.append(f"--default-index={line.value}")
-    elif line.option == "--extra-index-url":
-        found.options.append(f"--index={line.value}")
-    elif line.option == "--find-links" and re.match(r"[a-z+]+://|/", line.value):
-        found.options.append(f"--find-links={line.value}")
-    elif line.option == "--trusted-host":
-        found.options.append(f"--allow-insecure-host={line.value}")
-    elif line.option == "--pre":
-        found.options.append("--prerelease=allow")
-    elif line.option in ("--no-binary", "--only-binary"):
-        found.options += [f"{line.option}={name}" for name in re.split(r"[,\s]+", line.value) if name]
-    elif line.option == "--no-index":
-        found.options.append(line.option)
-    else:
-        found.ignored.append(line.option)
 
 
 def _more_than_one_index(options: Sequence[str]) -> bool:
@@ -424,7 +382,8 @@ def _more_than_one_index(options: Sequence[str]) -> bool:
 
 
 def _wants_build(stderr: str) -> bool:
-    return "--no-build" in stderr or "building from source is disabled" in stderr or "no usable wheels" in stderr
+    said = "--no-build|building from source is disabled|Building source distributions .*is disabled|no usable wheels"
+    return re.search(said, " ".join(stderr.split())) is not None
 
 
 def _unsolvable(path: str, stderr: str, provided: Mapping[str, str]) -> OrchError:

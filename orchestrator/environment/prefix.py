@@ -15,7 +15,7 @@ import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,10 +23,24 @@ from typing import Any, Literal
 from orchestrator.canonical import sha256_of
 from orchestrator.environment.manifest import FOLDER, built, drift, verify_prefix
 from orchestrator.errors import OrchError
+from orchestrator.files import remove_tree
 from orchestrator.paths import Home
 from orchestrator.report import Report, silent
 
-__all__ = ["Prefix", "drift", "remove_tree", "use_prefix", "verify_prefix"]
+__all__ = [
+    "PREFIX_NAME",
+    "Prefix",
+    "build_lock",
+    "drift",
+    "last_use",
+    "prefix_locks",
+    "use_lock",
+    "use_prefix",
+    "verify_prefix",
+]
+
+PREFIX_NAME = re.compile(r"(?P<base>(?P<lock_id>[0-9a-f]{64})(-[0-9a-f]{16})?)(\.(?P<generation>[0-9]+))?")
+"""The name of a prefix; those of all its generations have the same base."""
 
 _LOCK_ID = re.compile(r"[0-9a-f]{64}")
 _TRIES = 3
@@ -74,11 +88,11 @@ def use_prefix(
 ) -> Iterator[Prefix]:
     """The ready prefix of a lock, in use while the block runs.
 
-    Of the packages named in `link_scripts` the post-link scripts are run when it is installed, by the right of who
-    calls; each set of such packages has a prefix of its own.
-
     It is installed when it is missing, and mended when it changed since it was built: `quick` sees what `drift` sees,
     `full` compares every file's hash. Among processes that need the same prefix one installs, the others wait for it.
+
+    Of the packages named in `link_scripts` the post-link scripts are run when it is installed, by the right of who
+    calls; each set of such packages has a prefix of its own.
 
     Raises OrchError when it can't be installed (a package is gone or its hash differs, a link script fails, no space,
     no permission); then nothing is left behind but downloads in the cache.
@@ -99,17 +113,27 @@ def use_prefix(
         os.close(prefix.use_fd)
 
 
-def remove_tree(path: Path) -> None:
-    """Remove a directory tree that may be read-only. A missing one is fine."""
-    import shutil
+def use_lock(home: Home, prefix: str) -> Path:
+    """The file that all who use a prefix of this name hold with a shared `flock`."""
+    return home.envs / ".locks" / prefix
 
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-        return
-    for folder, _, _ in os.walk(path):
-        os.chmod(folder, 0o700)  # noqa: PTH101 (a str, thousands of them)
-    if path.exists():
-        shutil.rmtree(path)
+
+def build_lock(home: Home, base: str) -> Path:
+    """The file that the one builder of a prefix, of whatever generation, holds with an exclusive `flock`."""
+    return home.envs / ".locks" / f"{base}.build"
+
+
+def prefix_locks(home: Home, lock_id: str) -> Iterator[Path]:
+    """The files that are held by all who use or build the prefixes of a lock, as far as they are there."""
+    return (home.envs / ".locks").glob(f"{lock_id}*")
+
+
+def last_use(home: Home, prefix: str) -> float:
+    """When a prefix was last taken into use, in seconds since the epoch; 0 when it is not there."""
+    for place in (use_lock(home, prefix), home.envs / prefix):
+        with suppress(OSError):
+            return place.lstat().st_mtime
+    return 0.0
 
 
 def _full_look(path: Path) -> tuple[str, ...]:
@@ -131,7 +155,7 @@ def _sound(wanted: _Wanted) -> tuple[Prefix | None, tuple[str, ...]]:
         changes = wanted.look(path)
         if said is None or said.lock_id != wanted.lock_id or changes:
             continue
-        use_fd = _flock(_use_lock(wanted.home, path), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        use_fd = _flock(use_lock(wanted.home, path.name), fcntl.LOCK_SH | fcntl.LOCK_NB)
         if use_fd is not None and _identity(path) == seen:
             os.set_inheritable(use_fd, True)
             os.utime(use_fd)  # when the environment was last used
@@ -176,10 +200,10 @@ def _install(wanted: _Wanted, changes: tuple[str, ...]) -> str | None:
         with _aside(wanted.home, final.name) as aside:
             places = {"aside": str(aside), "final": str(final), "guard": str(_guard(aside))}
             job = {"lock_id": wanted.lock_id, "link_scripts": list(wanted.link_scripts), **places}
-            run_job("install", job, home=wanted.home, report=wanted.report)
+            done = run_job("install", job, home=wanted.home, report=wanted.report)
             _publish(aside, final)
             if wanted.link_scripts:
-                _linked(job, final, wanted)
+                _linked(job | done, final, wanted)
             final.chmod(0o555)
     finally:
         os.close(use_fd)
@@ -221,20 +245,16 @@ def _unused(wanted: _Wanted) -> tuple[Path, int]:
     number = 0
     while True:
         path = wanted.home.envs / (f"{wanted.name}.{number}" if number else wanted.name)
-        use_fd = _flock(_use_lock(wanted.home, path), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        use_fd = _flock(use_lock(wanted.home, path.name), fcntl.LOCK_EX | fcntl.LOCK_NB)
         if use_fd is not None:
             return path, use_fd
         number += 1
 
 
-def _use_lock(home: Home, path: Path) -> Path:
-    return home.envs / ".locks" / path.name
-
-
 @contextmanager
 def _only_builder(wanted: _Wanted) -> Iterator[None]:
     """Be the one process that builds this prefix; wait for another one, and say so."""
-    path = wanted.home.envs / ".locks" / f"{wanted.name}.build"
+    path = build_lock(wanted.home, wanted.name)
     fd = _flock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if fd is None:
         wanted.report("environment", f"waiting for {path.read_text('utf-8') or 'another process'}, which installs it")

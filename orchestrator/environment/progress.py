@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping
 
-from orchestrator.report import Report, seldom
+from orchestrator.report import Report, plural, seldom
 
 
 class Progress:
@@ -63,7 +63,7 @@ class Progress:
 def _fetching(sizes: Collection[int | None]) -> str:
     unit, [total] = _counted(_sum(sizes))
     size = f", {total} {unit}" if None not in sizes else ""
-    return f"fetching {len(sizes)} package{'s' if len(sizes) != 1 else ''}{size}"
+    return f"fetching {plural(len(sizes), 'package')}{size}"
 
 
 def _sum(sizes: Collection[int | None]) -> int:

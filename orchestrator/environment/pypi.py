@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from orchestrator.environment.config import Settings, read_settings
 from orchestrator.environment.offline import closed_network
 from orchestrator.environment.passed_on import for_builds
 from orchestrator.environment.redact import without_credentials
+from orchestrator.environment.space import said_full
 from orchestrator.paths import Home
 
 _PIP_FILES = ("/etc/xdg/pip/pip.conf", "/etc/pip.conf")
@@ -42,31 +42,41 @@ _NO_NETWORK = (
 
 
 def run_uv(
-    home: Home, arguments: Sequence[str], *, cwd: Path, cache: Path | None = None, path: Path | None = None
+    home: Home,
+    arguments: Sequence[str],
+    *,
+    cwd: Path,
+    cache: Path | None = None,
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run uv with its own cache (or `cache`) in `cwd`; `path` stands first on PATH. Its output is text.
 
-    Raises OSError when it found no space.
+    `environ` is `uv_environment(home)` where it is not given; descriptors `pass_fds` stay open in uv. Raises OSError
+    when uv found no space.
     """
     from uv import find_uv_bin
 
-    environ = uv_environment(home)
+    environ = dict(uv_environment(home) if environ is None else environ)
     # uv has an option for this, and no variable.
     no_index = ["--no-index"] if environ.pop(_NO_INDEX, None) else []
     if path is not None:
         environ["PATH"] = f"{path}{os.pathsep}{environ.get('PATH', os.defpath)}"
     done = subprocess.run(
-        [find_uv_bin(), *arguments, *no_index, "--cache-dir", str(cache or home.cache / "uv")],
+        [find_uv_bin(), *arguments, *no_index, "--cache-dir", str(cache or home.uv)],
         cwd=cwd,
         env=environ,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        encoding="utf-8",
         errors="replace",
+        pass_fds=pass_fds,
         check=False,
     )
-    if done.returncode and f"os error {errno.ENOSPC}" in done.stderr:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(home.cache))
+    if done.returncode and (full := said_full(done.stderr, home.cache)) is not None:
+        raise full
     return done
 
 

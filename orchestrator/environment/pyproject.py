@@ -13,7 +13,7 @@ from orchestrator.environment.environment_file import Wish
 from orchestrator.environment.pip_lock import PYPI_NAMES
 from orchestrator.errors import OrchError
 
-_TOOLS = ("conda-lock", "poetry", "pdm", "flit")
+_TOOLS = ("conda-lock", "poetry", "pdm", "flit", "setuptools")
 
 
 def read_pyproject(path: str, place: Path, platform: str, *, names: str) -> list[Wish]:
@@ -30,6 +30,8 @@ def read_pyproject(path: str, place: Path, platform: str, *, names: str) -> list
             f"{path} leaves its dependencies to its build (`dynamic`), so they can't be read from it: write them in "
             "an environment.yml, with `- pip: [-e .]`."
         )
+    if not _lists_any(facts):
+        raise OrchError(f"{path} lists no dependencies: an environment needs `dependencies` in [project], or others.")
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -52,7 +54,7 @@ def read_pyproject(path: str, place: Path, platform: str, *, names: str) -> list
                 extra_indexes=tuple(index.url for index in asked.pip_repositories),
                 notes=notes if category == "main" else (),
                 category=category,
-                platforms=tuple(facts["tool"].get("conda-lock", {}).get("platforms", ())),
+                platforms=_platforms(facts, path),
             )
         )
     return wishes
@@ -100,6 +102,22 @@ def _some(value: object, keys: tuple[str, ...]) -> dict[str, Any]:
     return {key: value[key] for key in keys if key in value} if isinstance(value, dict) else {}
 
 
+def _platforms(facts: Mapping[str, Any], path: str) -> tuple[str, ...]:
+    named = facts["tool"].get("conda-lock", {}).get("platforms", [])
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise OrchError(f"{path}: platforms of [tool.conda-lock] must be a list of names, as linux-64.")
+    return tuple(named)
+
+
+def _lists_any(facts: Mapping[str, Any]) -> bool:
+    """Whether there is anything that conda-lock reads dependencies from."""
+    return bool(
+        "dependencies" in facts["project"]
+        or facts["tool"].keys() & {"poetry", "flit", "pdm"}
+        or "dependencies" in facts["tool"].get("conda-lock", {})
+    )
+
+
 def _skipped(facts: Mapping[str, Any]) -> bool:
     return bool(facts["tool"].get("conda-lock", {}).get("skip-non-conda-lock"))
 
@@ -119,16 +137,18 @@ def _conda(item: Any, path: str) -> str:
 
 
 def _pip(item: Any, path: str) -> str:
+    # conda-lock has looked at what a marker says of the platform; what it says of Python, uv will.
+    marker = f" ; {item.markers}" if item.markers else ""
     extras = f"[{','.join(item.extras)}]" if item.extras else ""
     if hasattr(item, "version"):
         version = "" if item.version in ("", "*") else _pep440(item.version)
-        return f"{item.name}{extras}{version}"
+        return f"{item.name}{extras}{version}{marker}"
     if hasattr(item, "vcs"):
         rev = f"@{item.rev}" if item.rev else ""
         below = f"#subdirectory={item.subdirectory}" if item.subdirectory else ""
-        return f"{item.name}{extras} @ {item.vcs}+{item.source}{rev}{below}"
+        return f"{item.name}{extras} @ {item.vcs}+{item.source}{rev}{below}{marker}"
     if hasattr(item, "url"):
-        return f"{item.name}{extras} @ {item.url}"
+        return f"{item.name}{extras} @ {item.url}{marker}"
     raise OrchError(f"{path}: {item.name} is a path of this machine; an environment.yml can name it, as `- -e PATH`.")
 
 

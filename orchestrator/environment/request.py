@@ -72,8 +72,9 @@ def environment_request(kind: Kind, path: str, tree: Tree, source: Source) -> En
     files = {**asked.files, **_lock_beside(lock, tree)}
     for other in others:
         files |= other.files
-    # A lock that stands for the environment leaves the projects to their files, as one beside an environment file.
-    named = [asked, *(others if kind == "conda-lock" else ())]
+    # What the lock leaves to the files it was made from, the projects, is taken from all of them.
+    of_lock = kind == "conda-lock" or path in [other.path for other in others]
+    named = [asked, *others] if of_lock else [asked]
     return replace(
         asked,
         files=dict(sorted(files.items())),
@@ -196,12 +197,32 @@ def _project_files(tree: Tree, place: str, origin: str) -> dict[str, bytes]:
         for name in _PROJECT_FILES
         if (data := tree.read(posixpath.join(place, name))) is not None
     }
+    for name in dynamic_files(found.get(posixpath.join(place, "pyproject.toml"), b"")):
+        inner = posixpath.normpath(posixpath.join(place, name))
+        if not inner.startswith(("../", "/")) and (data := tree.read(inner)) is not None:
+            found[inner] = data
     if not found:
         raise OrchError(
             f"{origin} installs the project in {place or 'the root of the repository'}, "
             "but there is no pyproject.toml, setup.cfg or setup.py."
         )
     return found
+
+
+def dynamic_files(pyproject: bytes) -> Iterator[str]:
+    """The files that setuptools takes a project's dependencies from, relative to the project."""
+    if b"dynamic" not in pyproject:
+        return
+    import tomllib
+
+    try:
+        dynamic = tomllib.loads(pyproject.decode("utf-8"))["tool"]["setuptools"]["dynamic"]
+        for key in ("dependencies", "optional-dependencies"):
+            tables = [dynamic.get(key, {}), *dynamic.get(key, {}).values()]
+            for named in [table["file"] for table in tables if isinstance(table, dict) and "file" in table]:
+                yield from [named] if isinstance(named, str) else map(str, named)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return
 
 
 def _import_path(tree: Tree, place: str, files: dict[str, bytes]) -> str:
@@ -257,7 +278,7 @@ def _sources_of_lock(lock: str, tree: Tree, source: Source) -> list[EnvironmentR
         try:
             found.append(_asked(kind_of_file(place, data.decode("utf-8", "replace")), place, tree, source))
         except OrchError:
-            found.append(EnvironmentRequest("conda", place, {place: data}, source.tree, source.subdir))
+            found.append(EnvironmentRequest("other", place, {place: data}, source.tree, source.subdir))
     return found
 
 

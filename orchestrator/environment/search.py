@@ -8,12 +8,16 @@ from typing import Any
 from orchestrator.environment import engine
 from orchestrator.environment.config import read_settings
 from orchestrator.environment.redact import without_credentials
-from orchestrator.environment.unsolvable import near_names
+from orchestrator.environment.unsolvable import near_names, versions_there
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
 from orchestrator.report import Report
 
-_SHOWN = 8
+_SAID = (
+    *("name", "version", "build", "build_number", "channel", "subdir", "url", "sha256", "md5", "size", "timestamp"),
+    *("depends", "constrains", "license"),
+)
+"""What is said of each package."""
 
 
 def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any]:
@@ -24,7 +28,7 @@ def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any
     """
     settings = read_settings(home)
     channel, _, rest = job["spec"].rpartition("::")
-    if (bracketed := engine.pattern(rest).channel) is not None:  # as in `numpy[channel=conda-forge]`
+    if (bracketed := engine.match_spec(rest, pattern=True).channel) is not None:  # as in `numpy[channel=conda-forge]`
         channel = bracketed.base_url
     names = [channel] if channel else job["channels"] or settings.default_channels
     channels = engine.channel_urls(names, settings)
@@ -37,35 +41,19 @@ def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any
 async def _packages(
     connection: engine.Connection, spec: str, shown: str, channels: Sequence[str], platform: str
 ) -> list[dict[str, Any]]:
-    wanted = engine.pattern(spec)
-    found = await engine.query(connection, wanted, channels, subdir=platform)
+    wanted = engine.match_spec(spec, pattern=True)
+    found = await engine.query(connection, [wanted], channels, subdir=platform)
     if found:
         return [_package(record, connection) for record in found]
     name = wanted.name.normalized
-    others = await engine.query(connection, engine.pattern(name), channels, subdir=platform)
+    others = await engine.query(connection, [engine.match_spec(name, pattern=True)], channels, subdir=platform)
     if not others:
         known = await engine.package_names(connection, channels, subdir=platform)
         raise OrchError(f"no channel has {name} for {platform}.{near_names(name, known)}\nasked: {shown}")
-    versions = list(dict.fromkeys(str(record.version) for record in others))
-    more = f"; the last {_SHOWN} of {len(versions)}" if len(versions) > _SHOWN else ""
-    there = f"Versions that are there{more}: {', '.join(versions[-_SHOWN:])}."
-    raise OrchError(f"no package for {platform} fits {without_credentials(spec)}. {there}\nasked: {shown}")
+    fitting = f"no package for {platform} fits {without_credentials(spec)}. {versions_there(others)}"
+    raise OrchError(f"{fitting}\nasked: {shown}")
 
 
 def _package(record: Any, connection: engine.Connection) -> dict[str, Any]:
-    return {
-        "name": record.name.normalized,
-        "version": str(record.version),
-        "build": str(record.build),
-        "build_number": record.build_number,
-        "channel": connection.recorded(record.channel).rstrip("/"),
-        "subdir": record.subdir,
-        "url": connection.recorded(record.url),
-        "sha256": record.sha256.hex() if record.sha256 else None,
-        "md5": record.md5.hex() if record.md5 else None,
-        "size": record.size,
-        "timestamp": engine.milliseconds(record),
-        "depends": list(record.depends),
-        "constrains": list(record.constrains),
-        "license": record.license,
-    }
+    facts = {**engine.facts_of_channel(record, connection), "build_number": record.build_number}
+    return {key: facts[key] for key in _SAID}

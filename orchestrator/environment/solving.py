@@ -14,8 +14,10 @@ from orchestrator.environment.config import read_settings
 from orchestrator.environment.environment_file import Wish
 from orchestrator.environment.host import current_subdir
 from orchestrator.environment.lock import LockedPackage
-from orchestrator.environment.pip_lock import Projects, gather, lock_pip
+from orchestrator.environment.pip_lines import gather
+from orchestrator.environment.pip_lock import PipPart, PipTask, Projects, lock_pip
 from orchestrator.environment.redact import without_credentials
+from orchestrator.environment.wheel_tags import glibc_of
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
 from orchestrator.report import Report
@@ -26,7 +28,8 @@ class Task:
     """What to solve for, and where. `virtual_packages` are `name=version=build`; `as_of` is RFC 3339.
 
     The files of the request stand in `layout`, projects of `.` lines in `checkout`; `scratch` is an empty folder.
-    Of the packages `kept`, from an earlier lock, only those move that must. `projects`: see `pip_lock`.
+    Of the packages `kept`, from an earlier lock, only those move that must. `projects`: see `pip_lock`. With `refresh`
+    indexes are asked for what is there now, not some minutes ago.
     """
 
     kind: str
@@ -42,6 +45,9 @@ class Task:
     allow_unhashed: bool = False
     kept: tuple[LockedPackage, ...] = ()
     projects: Projects = "with"
+    refresh: bool = False
+    replace: bool = False
+    """Whether a lock that is there is written anew."""
     shown: str = ""
     """What people know the environment by, where it is not `path`."""
 
@@ -109,9 +115,12 @@ async def solve_wish(task: Task, wish: Wish) -> Solved:
             ) from error
         conda = [_conda_package(record, connection) for record in records]
         pip, notes = await pip_packages(task, wish, conda, connection)
+        if task.as_of:
+            moving = [package.name for package in pip.packages if package.url.startswith("git+")]
+            notes += [f"{name} is taken from git as it is now, not as of {task.as_of[:10]}." for name in moving]
     notes += _gpu_notes(task, conda)
     return Solved(
-        packages=tuple(sorted([*conda, *pip], key=lambda package: (package.manager, package.name))),
+        packages=tuple(sorted([*conda, *pip.packages], key=lambda package: (package.manager, package.name))),
         channels=tuple(without_credentials(name) for name in names),
         notes=(*wish.notes, *notes),
     )
@@ -126,27 +135,31 @@ def _gpu_notes(task: Task, conda: Sequence[LockedPackage]) -> list[str]:
 
 async def pip_packages(
     task: Task, wish: Wish, conda: Sequence[LockedPackage], connection: engine.Connection
-) -> tuple[list[LockedPackage], list[str]]:
+) -> tuple[PipPart, list[str]]:
     """The pip packages of a wish beside the `conda` packages, and sentences about its lines."""
     if not wish.pip:
-        return [], []
+        return PipPart(), []
     lines = [*wish.pip, *(f"--extra-index-url {url}" for url in wish.extra_indexes)]
     requirements = gather(lines, task.path, task.layout, task.checkout)
     # uv is waited for in a thread: the loop must stay free for rattler, and for the served folders' clients.
-    locked = await asyncio.to_thread(
-        lock_pip,
-        requirements,
+    here = task.platform == current_subdir()
+    asked = PipTask(
         path=task.name,
         conda=conda,
+        # A lock file is for every machine of its platform, also when it is made on one.
+        platform=None if here and task.projects != "without" else task.platform,
+        glibc=glibc_of(task.virtual_packages),
+        buildable=here,
+        as_of=task.as_of,
         kept=[package for package in task.kept if package.manager == "pip"],
         projects=task.projects,
-        elsewhere=None if task.platform == current_subdir() else task.platform,
-        as_of=task.as_of,
+        refresh=task.refresh,
         scratch=task.scratch,
         home=task.home,
         report=task.report,
         python_of_environment=python_aside(task, conda, connection),
     )
+    locked = await asyncio.to_thread(lock_pip, requirements, asked)
     notes = [f"{task.name}: the pip option {option} has no meaning here." for option in requirements.ignored]
     return locked, notes
 
@@ -168,29 +181,10 @@ def python_aside(task: Task, conda: Sequence[LockedPackage], connection: engine.
 
 
 def _conda_package(record: Any, connection: engine.Connection) -> LockedPackage:
-    name = record.name.normalized
     if record.sha256 is None:
         raise OrchError(f"the channel gives no sha256 for {record.file_name}: it can't be verified and is refused.")
     engine.refuse_misnamed(record, record.file_name)
-    return LockedPackage(
-        manager="conda",
-        name=name,
-        version=str(record.version),
-        build=str(record.build),
-        url=connection.recorded(record.url),
-        file_name=record.file_name,
-        sha256=record.sha256.hex(),
-        md5=record.md5.hex() if record.md5 else None,
-        size=record.size,
-        subdir=record.subdir,
-        channel=connection.recorded(record.channel).rstrip("/"),
-        depends=tuple(record.depends),
-        site_packages=record.python_site_packages_path,
-        noarch=engine.noarch_of(record),
-        constrains=tuple(record.constrains),
-        license=record.license,
-        timestamp=engine.milliseconds(record),
-    )
+    return LockedPackage(manager="conda", **engine.facts_of_channel(record, connection))
 
 
 def _channels_of_specs(specs: Sequence[str]) -> list[str]:

@@ -8,10 +8,17 @@ from pathlib import Path
 
 from orchestrator.paths import Home
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def is_full(error: OSError) -> bool:
     """Whether an error means that no space, or none of the user's share, is left."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return error.errno in _FULL
+
+
+def said_full(text: str, place: Path) -> OSError | None:
+    """The error of a full disk, for `place`, where that is what a library or a program says; else None."""
+    return next((OSError(code, os.strerror(code), str(place)) for code in _FULL if os.strerror(code) in text), None)
 
 
 def no_space(home: Home, purpose: str) -> str:

@@ -8,22 +8,22 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from orchestrator.environment import engine
 from orchestrator.environment.conda_lock_file import Row, load_lock, platforms_of, unhashed_rows
 from orchestrator.environment.host import PLATFORMS, current_subdir
 from orchestrator.environment.lock import LockedPackage
-from orchestrator.environment.pypi import run_uv, uv_message
+from orchestrator.environment.pylock import compiled, file_name
 from orchestrator.environment.redact import without_credentials
 from orchestrator.environment.requirements import pinned_line
 from orchestrator.environment.wheel_tags import uv_platform
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
+from orchestrator.report import plural
 
 _NAMED = 5
 """Packages that a sentence names."""
@@ -59,7 +59,7 @@ async def with_hashes(path: str, data: bytes, platform: str, home: Home) -> tupl
 
 
 def _sentence(path: str, platform: str, trusted: Sequence[LockedPackage]) -> str:
-    count = f"{len(trusted)} package{'s' if len(trusted) > 1 else ''} for {platform}"
+    count = f"{plural(len(trusted), 'package')} for {platform}"
     names = ", ".join(package.name for package in trusted[:_NAMED]) + (", ..." if len(trusted) > _NAMED else "")
     return f"{path} has no sha256 of {count} ({names}): what their channels and indexes have now was taken on trust."
 
@@ -99,7 +99,7 @@ async def _hashes(path: str, rows: Sequence[Row], platform: str, python: str | N
 
 async def _of_channel(path: str, package: LockedPackage, connection: engine.Connection) -> str:
     channel, subdir = package.channel or "", package.subdir or "noarch"
-    records = await engine.query(connection, engine.match_spec(package.name), [channel], subdir=subdir)
+    records = await engine.query(connection, [engine.match_spec(package.name)], [channel], subdir=subdir)
     record = next((r for r in records if (r.file_name, r.subdir) == (package.file_name, subdir)), None)
     shown = f"{package.file_name}, of which {path} has no sha256"
     if record is None or record.sha256 is None:
@@ -137,30 +137,9 @@ def _of_wheels(
 
 def _asked(lines: Sequence[str], where: Sequence[str], home: Home) -> tuple[dict[str, str], str]:
     """What uv finds of these requirements: sha256 by file name; else what it says."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "wanted.in").write_text("\n".join([*lines, ""]), "utf-8")
-        arguments = [
-            *(
-                "pip",
-                "compile",
-                "--quiet",
-                "--no-config",
-                "--no-header",
-                "--no-deps",
-                "--no-build",
-                "--generate-hashes",
-            ),
-            *("--format", "pylock.toml", "--output-file", "pylock.orch.toml", *where, "wanted.in"),
-        ]
-        done = run_uv(home, arguments, cwd=folder)
-        if done.returncode:
-            return {}, uv_message(done.stderr)
-        table = tomllib.loads((folder / "pylock.orch.toml").read_text("utf-8"))
-    files = [
-        file
-        for package in table.get("packages", ())
-        for file in (*package.get("wheels", ()), *([package["archive"]] if "archive" in package else []))
-    ]
-    places = {file.get("url") or file.get("path", ""): file["hashes"].get("sha256") for file in files}
-    return {unquote(urlsplit(place).path).rpartition("/")[2]: sha256 for place, sha256 in places.items() if sha256}, ""
+    with tempfile.TemporaryDirectory() as folder:
+        found = compiled(lines, ["--no-deps", *where], Path(folder), home=home)
+    if isinstance(found, str):
+        return {}, found
+    files = [file for package in found for file in (*package.get("wheels", ()), package.get("archive")) if file]
+    return {file_name(file): sha256 for file in files if (sha256 := file["hashes"].get("sha256"))}, ""

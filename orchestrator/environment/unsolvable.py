@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.environment import engine
 from orchestrator.environment.environment_file import Wish, package_name
+from orchestrator.environment.redact import without_credentials
 from orchestrator.errors import OrchError
 
 _EXACT = re.compile(r"(?P<name>[^=\s<>!~]+)={1,2}(?P<version>[^=\s]+)(=(?P<build>[^=\s]+))?")
@@ -47,7 +48,7 @@ async def explained(
         there = await _versions_instead(spec, channels, platform, as_of, connection)
         if there is not None:
             rest = f"asks for {spec}, which no channel has for {platform}{day}. {there}"
-            return OrchError(f"{where} {rest}\nasked: {', '.join(channels)}")
+            return OrchError(f"{where} {rest}\nasked: {', '.join(map(without_credentials, channels))}")
     # The solver has its own way to write specifications.
     named = [spec for spec in wish.conda if re.search(rf"(?<![\w.-]){re.escape(package_name(spec))} ", f"{error}\n")]
     asked = f"\n{where} asks for {', '.join(named)}." if named else ""
@@ -62,7 +63,7 @@ async def _versions_instead(
     if "::" in spec or name.startswith("__"):
         return None
     try:
-        known = await engine.query(connection, engine.pattern(name), channels, subdir=platform)
+        known = await engine.query(connection, [engine.match_spec(name)], channels, subdir=platform)
         wanted = engine.match_spec(spec)
     except OrchError:
         return None  # the solver's words say more
@@ -86,7 +87,7 @@ def versions_there(records: Sequence[Any]) -> str:
 def _unknown(name: str, names: set[str], where: str, platform: str, channels: Sequence[str]) -> OrchError:
     return OrchError(
         f"{where} asks for {name}, which no channel has for {platform}.{near_names(name, names)}\n"
-        f"asked: {', '.join(channels)}"
+        f"asked: {', '.join(map(without_credentials, channels))}"
     )
 
 

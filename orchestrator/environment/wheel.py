@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 import zipfile
@@ -12,7 +11,6 @@ from datetime import UTC, datetime
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from installer.sources import WheelFile
 from installer.utils import parse_entrypoints
@@ -33,6 +31,7 @@ from orchestrator.environment.package import (
 )
 from orchestrator.environment.wheel_tags import marker_variables
 from orchestrator.errors import OrchError
+from orchestrator.files import sha256_of_file
 
 PLACEHOLDER = "/PLACEHOLDER_PREFIX"
 
@@ -68,11 +67,11 @@ def read_wheel(path: Path, uploaded: datetime | None = None) -> Wheel:
     """
     try:
         name, version, _, tags = parse_wheel_filename(path.name)
-        with WheelFile.open(path) as wheel, path.open("rb") as file:
+        with WheelFile.open(path) as wheel:
             metadata = Parser().parsestr(wheel.read_dist_info("METADATA"))
             commands = _commands(wheel)
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            made = uploaded or _newest(file)
+        sha256 = sha256_of_file(path)
+        made = uploaded or _newest(path)
     except (ValueError, KeyError, AssertionError, zipfile.BadZipFile) as error:
         raise OrchError(f"{path.name} can't be read as a wheel: {error}") from error
     for command, _ in commands:
@@ -81,8 +80,8 @@ def read_wheel(path: Path, uploaded: datetime | None = None) -> Wheel:
     return Wheel(path, sha256, str(name), str(version), frozenset(tags), metadata, tuple(commands), made)
 
 
-def _newest(file: BinaryIO) -> datetime | None:
-    with zipfile.ZipFile(file) as archive:
+def _newest(path: Path) -> datetime | None:
+    with zipfile.ZipFile(path) as archive:
         newest = max(member.date_time for member in archive.infolist())
     return None if newest[:3] in MADE_UP else datetime(*newest, tzinfo=UTC)
 

@@ -24,7 +24,8 @@ from typing import Any, NoReturn
 from orchestrator.environment.config import read_settings
 from orchestrator.environment.passed_on import for_worker
 from orchestrator.environment.space import free_space, is_full, no_space
-from orchestrator.errors import OrchError
+from orchestrator.errors import OrchError, UsageError
+from orchestrator.files import write_whole
 from orchestrator.paths import Home
 from orchestrator.report import Report, silent
 
@@ -45,9 +46,9 @@ def run_job(kind: str, job: Mapping[str, Any], *, home: Home, report: Report = s
     """Run one job of `kind` in a worker process and return its result; `job` is a JSON object.
 
     Progress is passed on to `report`. Whatever ends this call ends the worker and what it started; if this process
-    dies, the worker ends too. Raises OrchError with the worker's message.
+    dies, the worker ends too. Raises OrchError, or UsageError, with the worker's message.
     """
-    with _job_folder(home.cache / "jobs") as folder:
+    with _job_folder(home.jobs) as folder:
         question, answer, errors = (folder / part for part in ("job.json", "result.json", "stderr"))
         places = {key: str(value) for key, value in asdict(home).items() if key != "offline"}
         asked = {"kind": kind, "home": places, "offline": home.offline, "job": dict(job)}
@@ -152,7 +153,7 @@ def _result(answer: Path, errors: Path, returncode: int, home: Home) -> dict[str
             f"the environment worker ended {how} before it had a result{said}. Run the same again{hint}."
         ) from None
     if "error" in value:
-        raise OrchError(value["error"])
+        raise (UsageError if value.get("wrong_usage") else OrchError)(value["error"])
     result: dict[str, Any] = value["result"]
     return result
 
@@ -176,7 +177,7 @@ def main(question: str, answer: str) -> NoReturn:
     try:
         value: dict[str, Any] = {"result": _work(asked["kind"], asked["job"], home, say)}
     except OrchError as error:
-        value = {"error": str(error)}
+        value = {"error": str(error), "wrong_usage": isinstance(error, UsageError)}
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         said = f"the environment can't be made ready: {error.strerror or error}{where}."
@@ -186,7 +187,7 @@ def main(question: str, answer: str) -> NoReturn:
 
         traceback.print_exc()
         value = {"error": f"the environment worker failed: {type(error).__name__}: {error}"}
-    _write_result(Path(answer), value)
+    write_whole(Path(answer), json.dumps(value).encode())
     sys.stderr.flush()
     os._exit(0)
 
@@ -209,12 +210,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _write_result(answer: Path, value: Mapping[str, Any]) -> None:
-    aside = answer.with_suffix(".part")
-    aside.write_text(json.dumps(value), "utf-8")
-    aside.rename(answer)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,12 @@ from orchestrator.execute.identity import identify
 from orchestrator.execute.outputs import Inventory, WorkDirectory, collect_outputs, take_inventory
 from orchestrator.execute.rundir import ProgressWriter, RunDirectory, now_text
 from orchestrator.execute.supervisor import Ended, Interrupted, NotStartedError, Program, StopRequest, supervise
+from orchestrator.files import remove_tree
 from orchestrator.inputs import Placed, place_inputs, store_input, written_through
 from orchestrator.model import Output, RunRecord, RunSpec
 from orchestrator.paths import Home
 from orchestrator.records import fields_to_json, output_to_json, record_from_journal, spec_to_json
-from orchestrator.report import Report
+from orchestrator.report import Report, plural
 from orchestrator.variables import SYSTEM_PATH, host_variables
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def execute(
     ready = environment.use_prefix(ref.lock_id, home=home, report=report, link_scripts=ref.link_scripts)
     with ExitStack() as cleanup, ready as prefix:
         cleanup.callback(_remove, work.root, report)
-        count = f"{prefix.packages} package{'' if prefix.packages == 1 else 's'}"
+        count = plural(prefix.packages, "package")
         report("environment", f"{prefix.lock_id[:8]}, {count}, ready")
         notes = [*about.notes, *prefix.notes, *([prefix.mended] if prefix.mended else [])]
         notes += source.checkout(spec.source, work.checkout, home=home, report=report)
@@ -301,6 +302,6 @@ def _open_terminal(attachment: Attachment) -> Terminal | None:
 def _remove(folder: Path, report: Report) -> None:
     """Remove a work directory. What can't be removed is left, and said: the run is none the worse for it."""
     try:
-        environment.remove_tree(folder)
+        remove_tree(folder)
     except (OSError, RecursionError) as error:
         report("work", f"{folder} can't be removed: {error}")

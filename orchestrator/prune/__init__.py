@@ -19,7 +19,7 @@ from pathlib import Path
 
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
-from orchestrator.prune.caches import BUSY, idle_caches, no_jobs, take_caches
+from orchestrator.prune.caches import idle_caches, no_jobs, take_caches
 from orchestrator.prune.environments import hidden_entries, idle_locks, idle_prefixes, take_locks, take_prefixes
 from orchestrator.prune.mirrors import idle_mirrors, take_mirrors
 from orchestrator.prune.needs import needs_of_runs
@@ -42,24 +42,21 @@ def plan(home: Home, connection: sqlite3.Connection, days: int | None) -> Plan:
     locks = idle_locks(scene, {thing.path for thing in prefixes})
     caches: list[Thing] = []
     try:
-        with no_jobs(home) as quiet:
-            if not quiet:
-                raise OrchError(BUSY)
-        caches = idle_caches(scene, {thing.name for thing in locks})
+        with no_jobs(home):
+            caches = idle_caches(scene, {thing.name for thing in locks})
     except OrchError as error:
-        notes.append(_about_caches(error))
+        notes.append(str(error))
     things = [*_left_over(scene), *prefixes, *locks, *caches, *idle_mirrors(scene)]
     measure = Measure()
     sized = [replace(thing, bytes=measure.freed([thing.path, *thing.more])) for thing in things]
-    return Plan(tuple(sized), tuple(notes))
+    return Plan(days, tuple(sized), tuple(notes))
 
 
-def carry_out(
-    planned: Plan, home: Home, connection: sqlite3.Connection, days: int | None, *, report: Report = silent
-) -> Plan:
+def carry_out(planned: Plan, home: Home, connection: sqlite3.Connection, *, report: Report = silent) -> Plan:
     """Remove what was planned and can still go. Returns what went, with the bytes that the disk really got back."""
+    failed: list[str] = []
     with _alone(home, report):
-        scene = _scene(home, connection, days)
+        scene = _scene(home, connection, planned.days)
         notes = [*planned.notes, *_notes(scene)]
         taken: list[tuple[Thing, Path]] = []
 
@@ -67,7 +64,7 @@ def carry_out(
             try:
                 taken.append((thing, put_aside(home, (thing.path, *thing.more))))
             except OSError as error:
-                notes.append(f"{thing.path} can't be moved aside: {error.strerror} ({error.filename}).")
+                failed.append(f"{thing.path} can't be moved aside: {error.strerror} ({error.filename}).")
 
         left = {thing.path for thing in _left_over(scene)}
         taken += [(thing, thing.path) for thing in planned.things if thing.path in left]
@@ -77,15 +74,15 @@ def carry_out(
         try:
             take_caches(scene, [t for t in planned.things if t.path.is_relative_to(home.cache)], take)
         except OrchError as error:
-            notes.append(_about_caches(error))
+            notes.append(str(error))
         take_mirrors(scene, _of(planned, "mirror"), take)
         gone = []
         for thing, place in taken:
             try:
                 gone.append(replace(thing, bytes=remove(place)))
             except OSError as error:
-                notes.append(f"{place} can't be removed: {error.strerror} ({error.filename}).")
-    return Plan(tuple(gone), tuple(dict.fromkeys(notes)))
+                failed.append(f"{place} can't be removed: {error.strerror} ({error.filename}).")
+    return Plan(planned.days, tuple(gone), tuple(dict.fromkeys(notes)), tuple(failed))
 
 
 def _scene(home: Home, connection: sqlite3.Connection, days: int | None) -> Scene:
@@ -98,10 +95,6 @@ def _scene(home: Home, connection: sqlite3.Connection, days: int | None) -> Scen
 def _notes(scene: Scene) -> list[str]:
     unclear = [f"{sentence} All locks and mirrors stay." for sentence in scene.needs.unclear]
     return unclear + ([_PREPARING] if scene.needs.preparing else [])
-
-
-def _about_caches(error: OrchError) -> str:
-    return str(error) if str(error) == BUSY else f"{error} The caches stay as they are."
 
 
 def _of(planned: Plan, kind: str) -> list[Thing]:

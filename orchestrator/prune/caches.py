@@ -6,14 +6,12 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from orchestrator.environment.lock import LockedPackage, locked_packages
+from orchestrator.environment.lock import LockedPackage, lock_ids, locked_packages
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
-from orchestrator.prune.environments import last_uses, lock_folders
+from orchestrator.prune.environments import last_uses
 from orchestrator.prune.scene import Scene, Thing, is_own, newest
 from orchestrator.prune.shelf import hold
-
-BUSY = "packages are being fetched or installed: the caches stay as they are."
 
 _ARCHIVE_ENDS = (".conda", ".tar.bz2")
 
@@ -28,19 +26,22 @@ def idle_caches(scene: Scene, going: Collection[str]) -> list[Thing]:
     uses = last_uses(home)
     every: list[LockedPackage] = []
     recent: list[LockedPackage] = []
-    for folder in lock_folders(home):
-        if folder.name in going:
+    for lock_id in lock_ids(home):
+        if lock_id in going:
             continue
-        packages = locked_packages(home, folder.name)
+        try:
+            packages = locked_packages(home, lock_id)
+        except OrchError as error:
+            raise OrchError(f"{error} The caches stay as they are.") from error
         every += packages
-        if scene.idle_needed is None or not scene.is_idle(uses[folder.name], scene.idle_needed):
+        if scene.idle_needed is None or not scene.is_idle(uses[lock_id], scene.idle_needed):
             recent += packages
     found = [*_packages(home, recent), *_wheels(home, every)]
-    uv, index = home.cache / "uv", home.cache / "repodata"
-    if uv.is_dir() and not any(package.manager == "pip" for package in recent):
-        found.append(Thing("cache", "uv", uv))
+    if home.uv.is_dir() and not any(package.manager == "pip" for package in recent):
+        found.append(Thing("cache", "uv", home.uv))
     # What channels have is needed by no run, but by each solve: it goes with time alone.
-    if scene.idle_needed is not None and index.is_dir() and scene.is_idle(newest(index.iterdir()), scene.idle_needed):
+    index, seconds = home.repodata, scene.idle_needed
+    if seconds is not None and index.is_dir() and scene.is_idle(newest(index.iterdir()), seconds):
         found.append(Thing("cache", "repodata", index))
     return found
 
@@ -49,9 +50,7 @@ def take_caches(scene: Scene, things: list[Thing], take: Callable[[Thing], None]
     """Take those of `things` that are still idle. Raises OrchError as `idle_caches` does, or when they are in use."""
     if not things:
         return
-    with no_jobs(scene.home) as quiet:
-        if not quiet:
-            raise OrchError(BUSY)
+    with no_jobs(scene.home):
         # A lock that was made since the plan names packages too.
         still = {thing.path for thing in idle_caches(scene, ())}
         for thing in things:
@@ -60,17 +59,18 @@ def take_caches(scene: Scene, things: list[Thing], take: Callable[[Thing], None]
 
 
 @contextmanager
-def no_jobs(home: Home) -> Iterator[bool]:
-    """Whether no worker is at work; while the block runs none begins (see `environment.worker.run_job`)."""
-    jobs = home.cache / "jobs"
-    jobs.mkdir(mode=0o700, exist_ok=True)
+def no_jobs(home: Home) -> Iterator[None]:
+    """While the block runs no worker is at work (see `environment.worker.run_job`). Raises OrchError when one is."""
+    home.jobs.mkdir(mode=0o700, exist_ok=True)
     with ExitStack() as held:
-        hold(jobs, held, wait=True)
-        yield all(hold(folder, held) for folder in jobs.iterdir())
+        hold(home.jobs, held, wait=True)
+        if not all(hold(folder, held) for folder in home.jobs.iterdir()):
+            raise OrchError("packages are being fetched or installed: the caches stay as they are.")
+        yield
 
 
 def _packages(home: Home, needed: Collection[LockedPackage]) -> Iterator[Thing]:
-    folder = home.cache / "pkgs"
+    folder = home.packages
     names = {_stem(package.file_name).lower() for package in needed if package.manager == "conda"}
     there = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
     for name, path in sorted(there.items()):
@@ -88,7 +88,7 @@ def _stem(file_name: str) -> str:
 
 
 def _wheels(home: Home, needed: Collection[LockedPackage]) -> Iterator[Thing]:
-    folder = home.cache / "wheels"
+    folder = home.wheels
     if not folder.is_dir() or not is_own(home.cache, home):
         return  # perhaps another home has the lock that needs one
     hashes = {package.sha256 for package in needed}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orchestrator.environment.prefix import drift
+from orchestrator.environment.lock import lock_ids
+from orchestrator.environment.prefix import PREFIX_NAME, build_lock, drift, last_use, prefix_locks, use_lock
 from orchestrator.paths import Home
 from orchestrator.prune.needs import run_ids
 from orchestrator.prune.scene import HOUR, Scene, Thing, is_own, newest
@@ -18,9 +17,8 @@ from orchestrator.prune.shelf import hold
 
 Take = Callable[[Thing], None]
 
-_LOCK_ID = re.compile(r"[0-9a-f]{64}")
-_PREFIX = re.compile(r"(?P<base>(?P<lock>[0-9a-f]{64})(-[0-9a-f]{16})?)(\.(?P<generation>[0-9]+))?")
-_HIDDEN = ".pruned"
+_GOING = ".going"
+"""How the name of an index entry ends whose lock is being taken."""
 
 
 # --- prefixes -----------------------------------------------------------------------------------------------------
@@ -34,7 +32,7 @@ def idle_prefixes(scene: Scene) -> list[Thing]:
     home = scene.home
     generations: dict[str, list[tuple[int, Path]]] = {}
     for path in home.envs.iterdir():
-        if match := _PREFIX.fullmatch(path.name):
+        if match := PREFIX_NAME.fullmatch(path.name):
             generations.setdefault(match["base"], []).append((int(match["generation"] or 0), path))
     found = []
     for base, numbered in sorted(generations.items()):
@@ -47,7 +45,7 @@ def idle_prefixes(scene: Scene) -> list[Thing]:
             needed = next((path for path in paths if not drift(path)), paths[0])
         for path in paths:
             seconds = scene.idle_needed if path == needed else scene.idle
-            if seconds is not None and scene.is_idle(_last_use(home, path), seconds):
+            if seconds is not None and scene.is_idle(last_use(home, path.name), seconds):
                 with _sole_use(home, path) as alone:
                     found += [Thing("environment", path.name, path)] if alone else []
     return found
@@ -59,27 +57,19 @@ def take_prefixes(scene: Scene, things: list[Thing], take: Take) -> None:
     for thing in things:
         if thing.path not in still:
             continue
-        used = _last_use(scene.home, thing.path)
+        used = last_use(scene.home, thing.name)
         with _sole_use(scene.home, thing.path) as alone:
-            if alone and _last_use(scene.home, thing.path) == used:
+            if alone and last_use(scene.home, thing.name) == used:
                 take(thing)
-
-
-def _last_use(home: Home, path: Path) -> float:
-    for place in (home.envs / ".locks" / path.name, path):
-        with contextlib.suppress(OSError):
-            return place.lstat().st_mtime
-    return 0.0
 
 
 @contextmanager
 def _sole_use(home: Home, path: Path) -> Iterator[bool]:
     """Whether nobody uses or builds a prefix; while the block runs nobody begins to (see `environment.prefix`)."""
-    base = path.name.partition(".")[0]
     # Builders first, as those who build do: whoever finds the prefix gone waits for us, and builds it in its place.
-    names = dict.fromkeys([f"{base[:64]}.build", f"{base}.build", path.name])
+    places = (build_lock(home, path.name.partition(".")[0]), use_lock(home, path.name))
     with ExitStack() as held:
-        yield all(hold(home.envs / ".locks" / name, held) for name in names)
+        yield all(hold(place, held) for place in places)
 
 
 # --- locks --------------------------------------------------------------------------------------------------------
@@ -87,25 +77,21 @@ def _sole_use(home: Home, path: Path) -> Iterator[bool]:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What finds a lock by what it was made from: a file of `locks/by-source`."""
+    """What finds a lock by what it was made from: a file of `home.lock_index`."""
 
     lock_id: str
     others: frozenset[str]
     path: Path
 
 
-def lock_folders(home: Home) -> list[Path]:
-    """The folders of all locks."""
-    return sorted(path for path in home.locks.iterdir() if _LOCK_ID.fullmatch(path.name))
-
-
 def last_uses(home: Home) -> dict[str, float]:
     """When each lock was made, made again or installed, or an environment of it taken into use."""
     entries = _entries(home)
     uses = {}
-    for folder in lock_folders(home):
-        places = [folder, *folder.iterdir(), *(entry.path for entry in entries if entry.lock_id == folder.name)]
-        uses[folder.name] = newest([*places, *(home.envs / ".locks").glob(f"{folder.name}*")])
+    for lock_id in lock_ids(home):
+        folder = home.locks / lock_id
+        places = [folder, *folder.iterdir(), *(entry.path for entry in entries if entry.lock_id == lock_id)]
+        uses[lock_id] = newest([*places, *prefix_locks(home, lock_id)])
     return uses
 
 
@@ -117,7 +103,7 @@ def idle_locks(scene: Scene, going: Collection[Path]) -> list[Thing]:
     seconds = max(scene.idle, HOUR)
     entries, uses = _entries(home), last_uses(home)
     kept = {lock_id for lock_id, used in uses.items() if not scene.is_idle(used, seconds)} | scene.needs.locks
-    kept |= {path.name[:64] for path in home.envs.iterdir() if _PREFIX.fullmatch(path.name) and path not in going}
+    kept |= {path.name[:64] for path in home.envs.iterdir() if PREFIX_NAME.fullmatch(path.name) and path not in going}
     # With a lock came those for other platforms: a run that takes the one names the others.
     kept |= {other for entry in entries if entry.lock_id in kept for other in entry.others}
     return [
@@ -135,7 +121,7 @@ def take_locks(scene: Scene, things: list[Thing], take: Take) -> bool:
     home = scene.home
     planned = {thing.path for thing in things}
     things = [thing for thing in idle_locks(scene, ()) if thing.path in planned] if things else []
-    hidden = {path: path.with_suffix(_HIDDEN) for thing in things for path in thing.more}
+    hidden = {path: path.with_suffix(_GOING) for thing in things for path in thing.more}
     for path, aside in hidden.items():
         path.rename(aside)
     began = bool(things) and bool(run_ids(home) - scene.needs.runs)
@@ -152,12 +138,12 @@ def take_locks(scene: Scene, things: list[Thing], take: Take) -> bool:
 
 def hidden_entries(home: Home) -> list[Path]:
     """What a killed `take_locks` left."""
-    return sorted((home.locks / "by-source").glob(f"*{_HIDDEN}"))
+    return sorted(home.lock_index.glob(f"*{_GOING}"))
 
 
 def _entries(home: Home) -> list[_Entry]:
     found = []
-    for path in (home.locks / "by-source").glob("*.json"):
+    for path in home.lock_index.glob("*.json"):
         try:
             value = json.loads(path.read_bytes())
             found.append(_Entry(str(value["lock_id"]), frozenset(value.get("others", {}).values()), path))

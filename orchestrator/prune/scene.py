@@ -28,10 +28,15 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What goes, and sentences about what stays for another reason than that it is needed."""
+    """What goes, and sentences about what stays for another reason than that it is needed.
 
+    `days` are those that were asked for. `failed` has a sentence for each thing that should have gone and could not.
+    """
+
+    days: int | None
     things: tuple[Thing, ...]
     notes: tuple[str, ...]
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from orchestrator.environment.prefix import remove_tree
+from orchestrator.files import remove_tree
 from orchestrator.paths import Home
 
 SHELF = ".pruned"

@@ -4,7 +4,7 @@
 `home.sources`.
 """
 
-from orchestrator.source.checkout import checkout
+from orchestrator.source.checkout import checkout, checkout_aside
 from orchestrator.source.resolve import Resolved, ignored_files, kind_of, local_directory, resolve_source
 from orchestrator.source.snapshot import LargeFile
 from orchestrator.source.tree import Tree, open_tree
@@ -14,6 +14,7 @@ __all__ = [
     "Resolved",
     "Tree",
     "checkout",
+    "checkout_aside",
     "ignored_files",
     "kind_of",
     "local_directory",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from orchestrator.errors import OrchError
@@ -14,6 +16,24 @@ from orchestrator.source.location import Remote
 from orchestrator.source.mirror import World, forget_facts, known_facts, mirror_path
 
 _SETTINGS = (("core.symlinks", "true"), ("core.fileMode", "true"))
+
+
+@contextmanager
+def checkout_aside(source: Source, *, home: Home) -> Iterator[Callable[[], Path]]:
+    """A function that writes the tree of a commit into a temporary folder, a new one at each call.
+
+    All are removed when the block ends.
+    """
+    from tempfile import TemporaryDirectory
+
+    with ExitStack() as cleanup:
+
+        def checked_out() -> Path:
+            place = Path(cleanup.enter_context(TemporaryDirectory(prefix="orch-"))) / "checkout"
+            checkout(source, place, home=home)
+            return place
+
+        yield checked_out
 
 
 def checkout(source: Source, into: Path, *, home: Home, report: Report = silent) -> tuple[str, ...]:

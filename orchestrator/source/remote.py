@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from orchestrator.errors import OrchError
+from orchestrator.report import plural
 from orchestrator.source.gitprogram import GitFailed, network_env, run_git
 from orchestrator.source.location import Remote, path_of
 from orchestrator.source.mirror import World, find_commit, has_commit, locked, make_mirror, mirror_path
@@ -111,7 +112,7 @@ def fetch(remote: Remote, mirror: Path, refspecs: Sequence[str], world: World) -
 def fetch_blobs(remote: Remote, mirror: Path, ids: Sequence[bytes], world: World) -> None:
     """Fetch the blobs that a blobless mirror lacks, all in one request."""
     if _out_of_bounds(remote, world):
-        raise _not_here(f"{len(ids)} file{'s' if len(ids) != 1 else ''}", remote)
+        raise _not_here(plural(len(ids), "file"), remote)
     world.report("source", f"fetching {len(ids)} files of {remote.url}")
     env = _env(mirror, remote, world, ("fetch.negotiationAlgorithm", "noop"))
     options = ("--no-tags", "--no-write-fetch-head", "--filter=blob:none", "--stdin")

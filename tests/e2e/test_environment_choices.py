@@ -34,7 +34,7 @@ def scripted(tmp_path: Path, cold_home: Path, make_project: Callable[..., Path])
 def test_a_run_with_a_link_script_has_a_prefix_and_an_identity_of_its_own(scripted: Path, cold_home: Path) -> None:
     plain = orch("run", scripted)
     assert plain.stdout == "['packed']\n"
-    assert "link scripts were not run, of chatty; orch run --link-scripts NAME runs one." in plain.stderr
+    assert "link scripts were not run, of chatty; only `orch run --link-scripts NAME` runs one." in plain.stderr
     linked = orch("run", scripted, "--link-scripts", "Chatty")
     assert linked.stdout == "['made', 'packed']\n"
     assert "the post-link script of chatty says: set up" in linked.stderr
@@ -48,7 +48,8 @@ def test_a_run_with_a_link_script_has_a_prefix_and_an_identity_of_its_own(script
     names = [path.name for path in (cold_home / "envs").iterdir() if not path.name.startswith(".")]
     assert sorted(map(len, names)) == [64, 64 + 1 + 16] and all(name.startswith(lock_id) for name in names)
 
-    # Whoever enters the environment of a run enters that run's.
+    # Who enters it hears the same, and whoever enters the environment of a run enters that run's.
+    assert "link scripts were not run, of chatty" in orch("env", "exec", scripted, "true").stderr
     for run, made in ((one, False), (other, True)):
         assert (
             "made" in orch("env", "exec", run["run_id"], "--", "sh", "-c", "ls $CONDA_PREFIX/share/chatty").stdout
@@ -79,7 +80,7 @@ def test_a_lock_without_hashes_runs_where_it_is_allowed(cold_home: Path, make_pr
     )
 
     refused = orch("run", bare, code=125)
-    assert "refused; orch run --allow-unhashed takes" in refused.stderr
+    assert "refused; only `orch run --allow-unhashed` takes" in refused.stderr
     taken = orch("run", bare, "--allow-unhashed")
     assert "conda-lock.yml has no sha256 of" in taken.stderr and "taken on trust" in taken.stderr
     shown = orch_json("show")

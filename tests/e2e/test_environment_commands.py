@@ -66,7 +66,7 @@ def test_list_has_every_lock_with_its_runs(six: Path) -> None:
 def test_a_damaged_lock_does_not_hide_the_others(six: Path, orch_home: Path) -> None:
     lock_id = orch_json("env", "show", six)["lock_id"]
     (orch_home / "locks" / lock_id / "packages.json").write_text("{")
-    assert "is damaged" in orch("env", "list").stdout
+    assert "is damaged" in orch("env", "list").stderr
     assert {row["lock_id"]: row["problem"] is None for row in orch_json("env", "list")}[lock_id] is False
 
 
@@ -108,6 +108,13 @@ def test_exec_sets_the_variables_of_the_environment_file(make_project: Make, orc
     folder = make_project({"conda.yaml": CONDA_YAML + "variables: {COLOUR: 'deep blue'}\n"})
     for named in (folder, folder / "conda.yaml"):
         assert orch("env", "exec", named, "printenv", "COLOUR").stdout == "deep blue\n"
+
+
+def test_exec_tells_that_the_lock_of_the_project_does_not_match(make_project: Make, orch_home: Path) -> None:
+    folder = make_project({"environment.yml": CONDA_YAML})
+    orch("env", "lock", folder, "--platform", "linux-64", "--virtual-package", "__glibc=2.39")
+    (folder / "environment.yml").write_text(SIX_YAML)
+    assert "conda-lock.yml does not match environment.yml" in orch("env", "exec", folder, "true").stderr
 
 
 def test_a_program_that_is_not_there_is_127_and_one_that_cannot_run_126(python: Path, tmp_path: Path) -> None:

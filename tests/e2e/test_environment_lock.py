@@ -43,6 +43,7 @@ def publish(tmp_path: Path, home: Path, name: str, *more: dict[str, Any]) -> Non
         record("other", "1.0", depends=["python"], built="2021-01-01"),
         record("tool", "1.0", depends=["base", "gears"], built="2021-01-01"),
         record("gears", "1.0", built="2021-01-01"),
+        record("boa", "1.0", "linux-64"),
         *more,
     ]
     url = make_channel(tmp_path / f"channel-{name}", *records)
@@ -186,9 +187,9 @@ def test_an_update_moves_only_what_must_move(home: Path, tmp_path: Path) -> None
     assert set(versions(tmp_path / "conda-lock.yml", "win-64")) == {"net", "gears", "other", "python"}
     orch("env", "lock", "--check")  # what it was made with is remembered
 
-    assert "--update nett: conda-lock.yml has no such" in orch("env", "lock", "--update", "nett", code=125).stderr
+    assert "no such package. Names that come near: net" in orch("env", "lock", "--update", "nett", code=2).stderr
     (tmp_path / "conda-lock.yml").unlink()
-    assert "conda-lock.yml, which is not there" in orch("env", "lock", "--update", "net", code=125).stderr
+    assert "conda-lock.yml, which is not there" in orch("env", "lock", "--update", "net", code=2).stderr
 
 
 def test_an_update_moves_pip_packages_too(home: Path, tmp_path: Path, index: Index) -> None:
@@ -281,12 +282,12 @@ def test_a_day_is_remembered_and_kept_by_an_update(home: Path, tmp_path: Path) -
 
 def test_what_all_platforms_have_against_it_is_told_and_nothing_written(home: Path, tmp_path: Path) -> None:
     write(tmp_path / "environment.yml", "net")
-    orch("env", "lock", "--platform", "linux-64")
+    orch("env", "lock")
     before = (tmp_path / "conda-lock.yml").read_bytes()
-    write(tmp_path / "environment.yml", "net", "of-linux-64")
+    write(tmp_path / "environment.yml", "net", "boa")
 
     said = orch("env", "lock", code=125).stderr
-    assert "environment.yml asks for of-linux-64, which no channel has for osx-64, osx-arm64 and win-64." in said
+    assert "environment.yml asks for boa, which no channel has for osx-64, osx-arm64 and win-64." in said
     assert said.endswith(
         "conda-lock.yml was not written.\nIt can be locked for linux-64: name those with --platform.\n"
     )
@@ -362,21 +363,182 @@ def test_a_pyproject_is_read_as_conda_lock_reads_it(home: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("arguments", "said"),
     [
-        ("nowhere.yml", "there is no nowhere.yml"),
-        ("conda-lock.yml", "conda-lock.yml is one of the sources"),
-        ("empty", "empty has nothing to lock"),
-        ("data.yml", "data.yml is no environment file"),
-        ("../outside.yml", "outside.yml is outside of the repository"),
+        (["nowhere.yml"], "there is no nowhere.yml"),
+        (["conda-lock.yml"], "conda-lock.yml is one of the sources"),
+        (["empty"], "empty has nothing to lock"),
+        (["data.yml"], "data.yml is no environment file"),
+        (["environment.yml", "../outside.yml"], "outside.yml is outside of the repository"),
+        (["environment.yml", "-o", "../lock.yml"], "lock.yml is outside of the repository"),
+        (["--update", "net"], "--update net: conda-lock.yml has no such package"),
+        (["--as-of", "0001-01-01T00:00+14:00"], "--as-of takes a day"),
     ],
 )
-def test_what_can_not_be_locked_is_refused(home: Path, make_project: Make, source: str, said: str) -> None:
-    folder = make_project({"environment.yml": "dependencies: [net]\n", "data.yml": "a: 1\n", "empty/x": ""})
-    (folder / "conda-lock.yml").write_text("version: 1\nmetadata: {}\npackage: []\n")
+def test_what_can_not_be_locked_is_wrong_usage(home: Path, make_project: Make, arguments: list[str], said: str) -> None:
+    files = {"environment.yml": "dependencies: [other]\n", "data.yml": "a: 1\n", "empty/x": ""}
+    folder = make_project(files | {"conda-lock.yml": "version: 1\nmetadata: {}\npackage: []\n"})
     (folder.parent / "outside.yml").write_text("dependencies: [net]\n")
-    sources = ["environment.yml", source] if source.startswith("..") else [source]
-    assert said in orch("env", "lock", *sources, code=None, cwd=folder).stderr
+    assert said in orch("env", "lock", *arguments, code=2, cwd=folder).stderr
+
+
+@pytest.mark.parametrize("day", ["2022-06-30", "20220630", "2022-W26-4"])
+def test_a_day_lasts_until_its_last_second(home: Path, tmp_path: Path, day: str) -> None:
+    publish(tmp_path, home, "day", record("late", "1.0", built="2022-06-30"))
+    write(tmp_path / "environment.yml", "late")
+    orch("env", "lock", "--platform", "linux-64", "--as-of", day)
+
+
+def test_a_lock_is_updated_and_merged_without_network(home: Path, tmp_path: Path, index: Index) -> None:
+    write(tmp_path / "environment.yml", "python", {"pip": ["tester"]})
+    write(tmp_path / "dev.yml", "tool", category="dev")
+    for _ in range(2):
+        orch("env", "lock", "environment.yml", "dev.yml", "--platform", "linux-64")
+        orch("env", "lock", "environment.yml", "dev.yml", "--platform", "linux-64", "--offline")
+        orch("env", "lock", "--offline", "--update", "tester")
+
+
+def test_a_package_that_a_wheel_of_main_needs_is_in_main(home: Path, tmp_path: Path, index: Index) -> None:
+    index.wheel("wheely", "1.0", requires=["net"])
+    write(tmp_path / "environment.yml", "python", {"pip": ["wheely"]})
+    write(tmp_path / "dev.yml", "net", "tool", category="dev")
+    orch("env", "lock", "environment.yml", "dev.yml", "--platform", "linux-64")
+
+    main, dev = (set(rows(tmp_path / "conda-lock.yml", category=category)) for category in ("main", "dev"))
+    assert main == {"python", "pip", "wheely", "net", "base"}
+    assert dev == {"net", "base", "python", "tool", "gears"}
+
+
+def test_an_update_keeps_the_platforms(home: Path, tmp_path: Path) -> None:
+    write(tmp_path / "environment.yml", "net")
+    orch("env", "lock")
+    said = orch("env", "lock", "--update", "net", "--platform", "linux-64", code=2).stderr
+    assert "--update keeps the platforms of the lock" in said
+
+
+@pytest.mark.parametrize("glibc", ["2.17", "2.34"])
+def test_wheels_are_those_for_the_machines_not_for_the_one_that_locks(
+    home: Path, tmp_path: Path, index: Index, glibc: str
+) -> None:
+    for tag in ("manylinux_2_17_x86_64", "manylinux_2_34_x86_64"):
+        index.wheel("glib", "1.0", tag=f"cp311-cp311-{tag}")
+    write(tmp_path / "environment.yml", "python", {"pip": ["glib"]})
+    orch("env", "lock", "--platform", "linux-64", "--virtual-package", f"__glibc={glibc}")
+    assert glibc.replace(".", "_") in rows(tmp_path / "conda-lock.yml")["glib"]["url"]
+
+
+def test_check_sees_what_conda_locks_own_hash_passes_over(home: Path, make_project: Make, index: Index) -> None:
+    files = {"environment.yml": "dependencies: [python, 'base >=1', base <3, {pip: [-e .]}]\n"}
+    folder = make_project({**files, **project_files("mine", requires=["pure"])})
+    one = ("env", "lock", "--platform", "linux-64")
+    orch(*one, cwd=folder)
+    orch("env", "lock", "--check", cwd=folder)
+
+    for path, before, after in (
+        ("pyproject.toml", "'pure'", "'pure', 'tester'"),
+        ("environment.yml", "base >=1", "base >=2"),
+    ):
+        text = (folder / path).read_text()
+        (folder / path).write_text(text.replace(before, after))
+        assert "does not match" in orch("env", "lock", "--check", code=1, cwd=folder).stdout
+        (folder / path).write_text(text)
+
+
+def test_check_sees_a_lock_that_a_merge_has_damaged(home: Path, tmp_path: Path) -> None:
+    write(tmp_path / "environment.yml", "net")
+    orch("env", "lock", "--platform", "linux-64")
+    lock = tmp_path / "conda-lock.yml"
+    whole = lock.read_text()
+
+    lock.write_text(whole[: whole.index("package:")] + "package: []\n")
+    assert orch("env", "lock", "--check", code=1).stdout == "conda-lock.yml has no packages.\n"
+    table = yaml.safe_load(whole)
+    table["package"] = [row for row in table["package"] if row["name"] != "base"]
+    lock.write_text(yaml.safe_dump(table))
+    assert "conda-lock.yml is incomplete: net needs base" in orch("env", "lock", "--check", code=1).stdout
+    lock.write_text(f"<<<<<<< HEAD\n{whole}")
+    assert "not valid YAML" in orch("env", "lock", "--check", code=1).stdout
+    assert "the lock that was there is replaced" in orch("env", "lock", "--platform", "linux-64").stderr
+    orch("env", "lock", "--check")
+
+
+def test_a_name_may_be_written_as_pip_takes_it(home: Path, tmp_path: Path, index: Index) -> None:
+    index.wheel("two-words", "1.0")
+    write(tmp_path / "environment.yml", "python", {"pip": ["two_words"]})
+    write(tmp_path / "more.yml", {"pip": ["Two.Words>=1"]})
+    orch("env", "lock", "environment.yml", "more.yml", "--platform", "linux-64")
+    index.wheel("two-words", "2.0")
+    orch("env", "lock", "--update", "two_words")
+    assert versions(tmp_path / "conda-lock.yml")["two-words"] == "2.0"
+
+
+def test_no_file_outside_of_the_repository_is_written_or_read(home: Path, make_project: Make) -> None:
+    folder = make_project({"environment.yml": "dependencies: [net]\n"})
+    (folder / "conda-lock.yml").symlink_to("../outside.yml")
+    assert "is a link out of" in orch("env", "lock", code=125, cwd=folder).stderr
+    assert not (folder.parent / "outside.yml").exists()
+
+
+def test_credentials_of_a_channel_are_in_no_message(home: Path, tmp_path: Path) -> None:
+    with served(tmp_path / "channel-first") as url:
+        channel = url.replace("//", "//ada:s3cret@")
+        write(tmp_path / "environment.yml", "nosuch", channels=[channel])
+        done = orch("env", "lock", "--platform", "linux-64", code=125)
+    assert "nosuch, which no channel has" in done.stderr
+    assert "s3cret" not in done.stderr + done.stdout
+
+
+def test_packages_of_no_platform_are_shown_and_exported_for_each(home: Path, tmp_path: Path) -> None:
+    write(tmp_path / "environment.yml", "gears")
+    both = ("linux-64", "osx-arm64")
+    for platform in (*both, *both):
+        assert orch_json("env", "show", "environment.yml", "--platform", platform)["platform"] == platform
+    exported = orch("env", "export", "environment.yml", "--platform", both[0], "--platform", both[1]).stdout
+    assert {row["platform"] for row in yaml.safe_load(exported)["package"]} == set(both)
+
+
+def test_a_lock_is_made_anew_on_the_same_terms_unless_others_are_given(home: Path, tmp_path: Path) -> None:
+    write(tmp_path / "environment.yml", "net")
+    given = ("--platform", "linux-64", "--virtual-package", "__glibc=2.17", "--as-of", "2022-01-01", "--cuda", "12")
+    orch("env", "lock", *given)
+    first = (tmp_path / "conda-lock.yml").read_bytes()
+
+    done = orch("env", "lock")
+    assert (tmp_path / "conda-lock.yml").read_bytes() == first
+    said = "as the lock before: --as-of 2022-01-01T23:59:59Z --cuda 12 --virtual-package __glibc=2.17."
+    assert said in " ".join(done.stderr.split())
+    orch("env", "lock", "--as-of", "2024-01-01")
+    assert versions(tmp_path / "conda-lock.yml")["net"] == "1.5"
+
+
+def test_hashes_of_pip_lines_hold(home: Path, tmp_path: Path, index: Index) -> None:
+    good = index.wheel("hashed", "1.0")
+    lines = tmp_path / "requirements.txt"
+    lines.write_text(f"hashed==1.0 --hash=sha256:{'0' * 64} \\\n  --hash=sha256:{good}\n")
+    orch("env", "lock", "--platform", "linux-64")
+    lines.write_text(f"hashed==1.0 --hash=sha256:{'0' * 64}\n")
+    said = orch("env", "lock", "--platform", "linux-64", code=125).stderr
+    assert "requirements.txt allows hashed only with other hashes than the index has for 1.0: sha256 000" in said
+    lines.write_text(f"hashed==1.0 --hash=md5:{'0' * 32}\n")
+    assert "no sha256 among them" in orch("env", "lock", "--platform", "linux-64", code=125).stderr
+
+
+def test_what_was_supposed_of_the_machines_is_told(home: Path, tmp_path: Path) -> None:
+    publish(tmp_path, home, "needy", record("needy", "1.0", "linux-64", ["__glibc >=2.99"]))
+    write(tmp_path / "environment.yml", "needy")
+    said = orch("env", "lock", "--platform", "linux-64", code=125).stderr
+    assert "Machines with __glibc 2.28 (linux-64) were supposed" in said
+    assert "--virtual-package linux-64:__glibc=" in said
+
+
+def test_small_mistakes_are_answered(home: Path, tmp_path: Path) -> None:
+    write(tmp_path / "environment.yml", "net")
+    orch("env", "lock", "--platform", "linux-64")
+    assert "nothing moved: net" in orch("env", "lock", "--update", "net").stdout
+    assert "clone the repository" in orch("env", "lock", "https://example.org/x.git", code=2).stderr
+    orch("env", "lock", "--virtual-package", "__glibc=abc", code=2)
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\nversion = '1'\n")
+    assert "lists no dependencies" in orch("env", "lock", "pyproject.toml", "-o", "x.yml", code=125).stderr
 
 
 # --- with a real channel, so that the lock can be used ----------------------------------------------------------
@@ -386,16 +548,14 @@ HERE = ("--platform", "linux-64", "--virtual-package", "__glibc=2.99")
 
 
 def test_a_run_uses_the_lock_and_no_channel_decides_again(orch_home: Path, make_project: Make) -> None:
-    six = {"MLproject": mlproject("python -c 'import six; print(six.__version__)'"), "conda.yaml": SIX}
-    folder = make_project(six)
+    folder = make_project({"MLproject": mlproject("python -c 'import six'"), "conda.yaml": SIX})
     orch("env", "lock", *HERE, cwd=folder)
-    before = {row["lock_id"] for row in orch_json("env", "list")}
 
-    run = orch_json("run", folder, "-q")
-    assert run["status"] == "finished"
-    assert {row["lock_id"] for row in orch_json("env", "list")} >= before
-    shown = orch_json("env", "show", folder)
-    assert shown["solved"] is False or shown["lock_id"] in before
+    assert "solving" not in orch("run", folder).stderr
+    shown = {p["name"]: (p["version"], p["sha256"]) for p in orch_json("env", "show", folder)["packages"]}
+    locked = rows(folder / "conda-lock.yml")
+    assert shown == {name: (row["version"], row["hash"]["sha256"]) for name, row in locked.items()}
+
     (folder / "conda.yaml").write_text(SIX.replace("six", "click"))
     assert "conda-lock.yml does not match conda.yaml" in orch("run", folder, code=1).stderr
 
@@ -433,16 +593,48 @@ def test_the_project_itself_comes_from_the_commit_beside_its_lock(
         assert orch("run", folder, "-e", "try.py", "-q").stdout == "1.0 1.1\n"
 
 
-def test_an_old_lock_that_stands_for_the_environment_is_used_and_said_to_be_old(
-    orch_home: Path, make_project: Make
-) -> None:
-    folder = make_project({"requirements.txt": "", "try.py": "import six; print(six.__version__)", "conda.yaml": SIX})
+def test_a_lock_of_several_files_brings_the_projects_and_variables_of_all(orch_home: Path, make_project: Make) -> None:
+    files = {f"sub/{path}": text for path, text in project_files("subby").items()}
+    more = "channels: [conda-forge]\ndependencies: [python, {pip: [./sub]}]\nvariables: {SAID: hello}\n"
+    program = "import os, six, subby; print(os.environ['SAID'])"
+    folder = make_project({"conda.yaml": SIX, "more.yml": more, "try.py": program, **files})
+    orch("env", "lock", "conda.yaml", "more.yml", *HERE, cwd=folder)
+    orch("env", "lock", "--check", cwd=folder)
+    assert orch("run", folder, "-e", "try.py", "-q").stdout == "hello\n"
+
+
+def test_a_file_of_another_category_alone_is_installed_from_its_lock(orch_home: Path, make_project: Make) -> None:
+    folder = make_project({"conda.yaml": f"{SIX}category: dev\n", "try.py": "import six; print('there')"})
+    assert orch("run", folder, "-e", "try.py", "-q").stdout == "there\n"
+    orch("env", "lock", *HERE, cwd=folder)
+    assert orch("run", folder, "-e", "try.py", "-q").stdout == "there\n"
+
+
+def test_sources_outside_of_the_commit_are_not_read(orch_home: Path, make_project: Make, tmp_path: Path) -> None:
+    (tmp_path / "outside.yml").write_text(f"{SIX}variables: {{SAID: from outside}}\n")
+    folder = make_project({"conda.yaml": SIX, "try.py": "import os; print(os.environ.get('SAID'))"})
     orch("env", "lock", "conda.yaml", *HERE, cwd=folder)
-    table = yaml.safe_load((folder / "conda-lock.yml").read_text())
-    table["metadata"]["sources"] = ["requirements.txt"]
-    (folder / "conda-lock.yml").write_text(yaml.safe_dump(table))
     (folder / "conda.yaml").unlink()
+    lock = (folder / "conda-lock.yml").read_text()
+    for name in (str(tmp_path / "outside.yml"), "../outside.yml"):
+        (folder / "conda-lock.yml").write_text(lock.replace("- conda.yaml", f"- {name}"))
+        assert orch("run", folder, "-e", "try.py", "-q").stdout == "None\n"
+
+
+def test_a_lock_that_does_not_match_its_file_any_more_is_solved_anew(orch_home: Path, make_project: Make) -> None:
+    files = {"python_env.yaml": "dependencies: [-r requirements.txt]\n", "requirements.txt": "", "try.py": "import six"}
+    folder = make_project(files)
+    orch("env", "lock", *HERE, cwd=folder)
+    (folder / "python_env.yaml").unlink()
+    lock = (folder / "conda-lock.yml").read_text()
+    (folder / "conda-lock.yml").write_text(lock.replace("- python_env.yaml", "- conda.yaml"))
+    (folder / "conda.yaml").write_text(SIX)
+    (folder / "MLproject").write_text("name: x\nconda_env: conda-lock.yml\n")
 
     said = orch("run", folder, "-e", "try.py").stderr
-    assert "conda-lock.yml does not match requirements.txt" in said
-    assert "and is used as it is; `orch env lock` makes it anew." in " ".join(said.split())
+    assert "conda-lock.yml does not match conda.yaml: the environment was solved anew." in said
+
+
+def test_as_of_commit_needs_a_commit(orch_home: Path, make_project: Make) -> None:
+    folder = make_project({"conda.yaml": SIX, "try.py": "print(1)"}, commit=False)
+    assert "has no commit" in orch("run", folder, "-e", "try.py", "--as-of", "commit", code=2).stderr

@@ -89,7 +89,7 @@ def test_other_platforms_and_the_day_do_not_change_the_identity_of_a_run(
     [
         ("--as-of", "yesterday", "--as-of takes a day as 2021-06-30"),
         ("--as-of", "2021-02-30", "--as-of takes a day as 2021-06-30"),
-        ("--platform", "linux64", "--platform linux64: conda knows linux-64"),
+        ("--platform", "linux64", "--platform linux64 is unknown; there are linux-64"),
         ("--cuda", "twelve", "--cuda takes a version as 12.4"),
     ],
 )
@@ -100,3 +100,15 @@ def test_wrong_options_are_refused_before_anything_is_done(
 
     assert sentence in done.stderr
     assert orch_json("list") == []
+
+
+def test_an_export_for_several_platforms_has_the_notes_of_each_once(
+    dated: Path, make_project: Callable[..., Path]
+) -> None:
+    folder = make_project({"environment.yml": "channels: [conda-forge]\ndependencies: [python]\n"})
+    orch("env", "lock", folder, "--platform", "linux-64", "--virtual-package", "__glibc=2.39")
+
+    platforms = ("--platform", "osx-arm64", "--platform", "linux-64")
+    said = orch("env", "export", folder, *platforms).stderr
+
+    assert said.count("conda-lock.yml has nothing for osx-arm64") == 1

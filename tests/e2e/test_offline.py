@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from made_index import served as serve_folder
 from source.repositories import GitServer, serve
 
 from e2e.conftest import CONDA_YAML, SIX_YAML, git, mlproject, orch
@@ -80,19 +78,10 @@ def test_a_file_url_is_no_network(make_project: Callable[..., Path], orch_home: 
 
 def test_a_remote_path_parameter_is_refused(make_project: Callable[..., Path], orch_home: Path, tmp_path: Path) -> None:
     project = make_project({"MLproject": mlproject("cat {table}", "table: path"), "conda.yaml": CONDA_YAML})
-    asked = []
-
-    class Answer(http.server.SimpleHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            super().do_GET()
-
-    handler = functools.partial(Answer, directory=tmp_path)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        url = f"http://ada:secret@127.0.0.1:{server.server_port}/wines.csv"
-        done = orch("run", "--offline", project, "-P", f"table={url}", code=125)
-        server.shutdown()
+    asked: list[str] = []
+    with serve_folder(tmp_path, asked=asked) as url:
+        table = f"{url.replace('//', '//ada:secret@')}/wines.csv"
+        done = orch("run", "--offline", project, "-P", f"table={table}", code=125)
     assert "parameter table: http://127.0.0.1" in done.stderr
     assert "give a file with -P table=FILE" in done.stderr
     assert "secret" not in done.stderr

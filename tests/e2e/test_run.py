@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import sqlite3
 import subprocess
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from made_index import served
 
 from e2e.conftest import CONDA_YAML, ORCH, SIX_YAML, git, mlproject, orch, orch_json
 
@@ -255,13 +253,10 @@ def test_a_remote_path_parameter_is_downloaded_and_an_input(
     project = make_project({"MLproject": mlproject("cat {table}", "table: path"), "conda.yaml": CONDA_YAML})
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "wines.csv").write_text("1,2\n")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "served")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/wines.csv"
+    with served(tmp_path / "served") as address:
+        url = f"{address}/wines.csv"
         assert orch("run", project, "-P", f"table={url}", "--storage-dir", tmp_path / "kept").stdout == "1,2\n"
         assert "404" in orch("run", project, "-P", f"table={url}.gone", code=125).stderr
-        server.shutdown()
     run = orch_json("show")
     assert run["params"] == {"table": url}
     assert [i["path"] for i in run["spec"]["inputs"]] == ["inputs/wines.csv"]

@@ -6,9 +6,10 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import made_disk
 import pytest
 
 from e2e.conftest import CONDA_YAML, ORCH, mlproject, orch, orch_json
@@ -150,15 +151,10 @@ def test_an_orch_home_that_can_not_be_written(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path):
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 40 MiB; needs the right to mount."""
-    place = tmp_path / "small"
-    place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", place], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
+    with made_disk.small_disk(tmp_path / "small", "40m") as place:
+        yield place
 
 
 def test_a_full_disk_while_installing(make_project: Make, cold_home: Path, small_disk: Path) -> None:

@@ -21,8 +21,9 @@ from made_index import Index
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from orchestrator.environment.channel import build_channel, main, read_spec, write_indexes
+from orchestrator.environment.channel import build_channel, main, read_spec
 from orchestrator.environment.package import write_package
+from orchestrator.environment.repodata import write_indexes
 from orchestrator.environment.wheel import match_spec, read_wheel, requirements_of, wheel_recipe
 from orchestrator.errors import OrchError, UsageError
 

@@ -275,6 +275,12 @@ def test_pixi_lock_is_read_by_rattler_with_every_package_and_hash(
         assert {name for name, _ in there["pypi"].values()} == {"alpha", "beta", "gamma", "delta"}
 
 
+@pytest.mark.parametrize("needs", ["python", "python >=3.8", "python>=3.8", "conda-forge::python >=3.8", "python[x]"])
+def test_an_old_package_for_all_platforms_is_known_by_its_need_of_python(home: Home, linux: Lock, needs: str) -> None:
+    old = replace(package("old", needs), noarch=None)
+    assert "noarch: python" in export("pixi", [replace(linux, packages=(old,))], name="demo", home=home)
+
+
 # --- sbom -------------------------------------------------------------------------------------------------------
 
 
@@ -365,7 +371,7 @@ def test_a_name_with_a_line_break_stays_in_its_comment(home: Home) -> None:
 
 
 def test_a_format_or_variant_that_does_not_exist_is_refused(home: Home, linux: Lock) -> None:
-    with pytest.raises(UsageError, match="'toml' is no format"):
+    with pytest.raises(UsageError, match="--format toml is unknown; there are conda-lock,"):
         export("toml", [linux], name="demo", home=home)
     with pytest.raises(UsageError, match="--no-builds is for --format environment"):
         export("explicit", [linux], name="demo", home=home, no_builds=True)

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import functools
 import hashlib
-import http.server
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 import tarfile
-import threading
 import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from channel_server import ChannelServer
-from made_index import Index
+from made_disk import small_disk
+from made_index import Index, served
 from made_locks import CONDA_FORGE, conda_packages, keep, make_wheel, pip_package, write_lock
 
 from orchestrator.environment.export.folder_channel import NO_ADDRESS, PLACE, Exported, export_channel
@@ -51,7 +44,8 @@ def exported(home: Home, folder: Path, *packages: LockedPackage, **asked: object
     lock_id = write_lock(home, packages)
     table = home.locks / lock_id / "packages.json"
     table.write_text(json.dumps({**json.loads(table.read_bytes()), **asked}))
-    return export_channel(folder, [lock_id], home=home)
+    platform = json.loads(table.read_bytes())["platform"]
+    return export_channel(folder, {platform: lock_id}, home=home)
 
 
 def index(folder: Path, subdir: str = "noarch") -> dict[str, dict[str, object]]:
@@ -200,38 +194,17 @@ def test_the_day_of_an_upload_is_on_the_page_and_stays(home: Home, tmp_path: Pat
     assert page.count("<a ") == page.count('data-upload-time="2020-01-01T00:00:00+00:00"') == 1
 
 
-@contextmanager
-def guarded(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """A server that wants `ada:secret`, and the paths that were asked with it."""
-    asked: list[str] = []
-
-    class Guarded(http.server.SimpleHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.headers.get("Authorization") != "Basic " + base64.b64encode(b"ada:secret").decode():
-                self.send_error(401)
-                return
-            asked.append(self.path)
-            super().do_GET()
-
-        def log_message(self, *_: object) -> None: ...
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Guarded, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        try:
-            yield f"127.0.0.1:{server.server_port}", asked
-        finally:
-            server.shutdown()
-
-
 def test_credentials_reach_the_index_and_no_file(home: Home, tmp_path: Path, small: tuple[LockedPackage, ...]) -> None:
     shelf = Index(tmp_path / "index")
     digest = shelf.wheel("alpha", "1.0")
     file = "alpha-1.0-py3-none-any.whl"
-    with guarded(shelf.folder) as (host, asked):
-        alpha = LockedPackage("pip", "alpha", "1.0", None, f"http://{host}/files/{file}", file, digest)
+    asked: list[str] = []
+    with served(shelf.folder, credentials="ada:secret", asked=asked) as url:
+        alpha = LockedPackage("pip", "alpha", "1.0", None, f"{url}/files/{file}", file, digest)
         with pytest.raises(OrchError, match=r"401.*put credentials for its host into the URL of \[pypi\] index"):
             exported(home, tmp_path / "out", *small, alpha)
-        configure(home, f'[pypi]\nindex = "http://ada:secret@{host}/simple"\n')
+        known = url.replace("//", "//ada:secret@")
+        configure(home, f'[pypi]\nindex = "{known}/simple"\n')
         exported(home, tmp_path / "out", *small, alpha)
     assert asked == ["/simple/alpha/", f"/files/{file}"]
     for path, data in tree(tmp_path / "out").items():
@@ -358,16 +331,9 @@ def test_a_folder_with_other_files_a_file_and_a_channel_of_another_tool_are_refu
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["notes.txt"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not sys.platform.startswith("linux"), reason="mounts a small disk")
 def test_a_full_disk_is_said(home: Home, tmp_path: Path, channel: Path) -> None:
     disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "full_disk", disk], check=False)
-    if mounted.returncode:
-        pytest.skip("may not mount")
-    try:
+    with small_disk(disk, "1m"):
         with pytest.raises(OrchError, match=f"the channel {disk}/out can't be written: No space left"):
             exported(home, disk / "out", *conda_packages(channel, "python"))
         assert index(disk / "out") == {}
-    finally:
-        subprocess.run(["umount", disk], check=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from made_disk import small_disk
+from made_index import project_files
 from made_trees import SOURCE, FileTree
 
 from orchestrator.environment import environment_request, resolve_environment
@@ -23,17 +23,11 @@ def home(cold_home: Path) -> Home:
     return open_home()
 
 
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[None]:
-    """A file system of a given size, mounted on a folder for the time of the block."""
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
+def said_of(home: Home, purpose: str) -> str:
+    return (
+        f"No space is left in {home.cache} to {purpose} the environment; "
+        f"free some, or move `cache` with [paths] in {home.config}."
+    )
 
 
 def lock(home: Home) -> str:
@@ -55,9 +49,18 @@ def test_a_full_cache_is_named_with_what_can_be_done(home: Home, action: Callabl
     with small_disk(home.cache, size):
         with pytest.raises(OrchError) as caught:
             action(home)
-        said = str(caught.value)
-        assert said.startswith(f"No space is left in {home.cache} to ")
-        assert said.endswith(f" the environment; free some, or move `cache` with [paths] in {home.config}.")
+        assert str(caught.value) in [said_of(home, purpose) for purpose in ("lock", "make", "install")]
     assert [path.name for path in home.envs.glob("[0-9a-f]*")] == []
 
     install(home)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+def test_what_a_program_finds_full_is_said_with_what_can_be_done(home: Home, tmp_path: Path) -> None:
+    backend = "def build_wheel(*_, **options):\n    with open('/dev/full', 'w') as file:\n        file.write('x')\n"
+    section = {"environment.yml": "dependencies:\n- python\n- pip:\n  - .\n"}
+    tree = FileTree(section | project_files("mine") | {"backend.py": backend})
+    request = environment_request("conda", "environment.yml", tree, SOURCE)
+    with pytest.raises(OrchError) as caught:
+        resolve_environment(request, home=home, build_source=lambda: tree.check_out(tmp_path / "checkout"))
+    assert str(caught.value) == said_of(home, "make")

@@ -85,6 +85,23 @@ def test_a_lock_for_several_platforms_gives_this_ones_packages(home: Home, other
     assert all(not package.name.endswith("-w") for package in locked_packages(home, environment.lock_id))
 
 
+def test_another_projects_lock_does_not_say_where_packages_come_from(home: Home, other_home: Home) -> None:
+    lock = made_lock(other_home)
+    (mirror,) = re.findall(r'= \["(file:.*)"\]', home.config.read_text())[:1]
+    other = lock.replace(CONDA_FORGE, "https://ada:s3cret@evil.example.org/x")
+    evil = f'"https://evil.example.org/x" = ["{mirror}"]\n'
+    home.config.write_text(home.config.read_text().replace("[mirrors]\n", f"[mirrors]\n{evil}"))
+    environment = resolve(home, {"conda-lock.yml": lock}, "conda-lock")
+    assert resolve(home, {"conda-lock.yml": other}, "conda-lock").lock_id == environment.lock_id
+    assert {package.channel for package in locked_packages(home, environment.lock_id)} == {CONDA_FORGE}
+
+    asked = environment_request("conda-lock", "conda-lock.yml", FileTree({"conda-lock.yml": other}), SOURCE)
+    resolve_environment(asked, home=home, relock=True)
+    (channel,) = {package.channel for package in locked_packages(home, environment.lock_id)}
+    assert channel == "https://evil.example.org/x"
+    assert not any("s3cret" in path.read_text() for path in home.locks.rglob("*") if path.is_file())
+
+
 def test_variables_come_from_the_environment_file_also_with_a_lock(home: Home, other_home: Home) -> None:
     text = "variables: {A: b}\n" + SIX
     environment = resolve(home, {"environment.yml": text, "conda-lock.yml": made_lock(other_home, text)})
@@ -98,9 +115,7 @@ def test_a_lock_that_does_not_match_is_solved_anew_and_told(home: Home, other_ho
     environment = resolve(home, files)
 
     assert environment.solved
-    assert environment.notes == (
-        "conda-lock.yml does not match environment.yml (conda-lock's content hash): the environment was solved anew.",
-    )
+    assert environment.notes == ("conda-lock.yml does not match environment.yml: the environment was solved anew.",)
     assert {p.version for p in locked_packages(home, environment.lock_id) if p.name == "six"} == {"1.17.0"}
 
 
@@ -191,7 +206,7 @@ def test_other_categories_are_left_out_and_told(home: Home, other_home: Home) ->
     environment = resolve(home, {"conda-lock.yml": changed(made_lock(other_home), develop)}, "conda-lock")
 
     assert "six" not in {package.name for package in locked_packages(home, environment.lock_id)}
-    assert environment.notes == ("conda-lock.yml: the categories dev are not installed, only main.",)
+    assert environment.notes == ("conda-lock.yml: what is only in the categories dev is not installed.",)
 
 
 def test_a_source_archive_in_a_lock_is_built(home: Home, other_home: Home, tmp_path: Path) -> None:
@@ -354,8 +369,9 @@ def test_a_solve_has_the_last_word_on_where_packages_come_from(home: Home, other
             row["url"] = row["url"].replace(CONDA_FORGE, "http://127.0.0.1:9/gone")
 
     lock = made_lock(other_home)
+    asked = FileTree({"conda-lock.yml": changed(lock, moved)})
     first = resolve(home, {"conda-lock.yml": lock}, "conda-lock")
-    resolve(home, {"conda-lock.yml": changed(lock, moved)}, "conda-lock")
+    resolve_environment(environment_request("conda-lock", "conda-lock.yml", asked, SOURCE), home=home, relock=True)
     assert urls(home, first) == {"http://127.0.0.1:9"}
     solved = resolve(home, {"environment.yml": SIX})
 

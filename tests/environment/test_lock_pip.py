@@ -324,6 +324,20 @@ def test_another_commit_is_another_question_only_for_a_project_that_is_built(
     assert again.solved is solved
 
 
+def test_a_project_that_tells_its_dependencies_only_when_it_is_built_is_locked(
+    home: Home, index: Index, tmp_path: Path
+) -> None:
+    files = pip_section(".") | project_files("mine", requires=["alpha==1.0"])
+    project = files["pyproject.toml"]
+    files["pyproject.toml"] = project.replace("[project]", '[project]\ndynamic = ["dependencies"]').replace(
+        "\ndependencies =", "\n[tool.mine]\ndependencies ="
+    )
+    files["backend.py"] = files["backend.py"].replace('["project"]', '["project"] | _tables()["tool"]["mine"]')
+    files["backend.py"] += '\ndef _tables():\n    return tomllib.loads(Path("pyproject.toml").read_text())\n'
+    environment = resolve(home, files, checkout=lambda: FileTree(files).check_out(tmp_path / "checkout"))
+    assert pip_packages(home, environment).keys() == {"mine", "alpha"}
+
+
 def test_the_checkout_is_not_asked_for_when_nothing_is_built(home: Home, index: Index) -> None:
     def checkout() -> Path:
         raise AssertionError("asked for a checkout")

@@ -31,6 +31,7 @@ JOB = {
     "as_of": None,
     "cuda": None,
     "allow_unhashed": False,
+    "relock": False,
 }
 SCRIPT = f"""
 from orchestrator.environment.worker import run_job

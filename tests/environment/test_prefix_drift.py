@@ -13,7 +13,8 @@ from conftest import CONDA_FORGE
 from made_locks import conda_packages, keep, make_wheel, pip_package, small_package, write_lock
 
 from orchestrator.environment.package import Member
-from orchestrator.environment.prefix import drift, remove_tree, use_prefix, verify_prefix
+from orchestrator.environment.prefix import drift, use_prefix, verify_prefix
+from orchestrator.files import remove_tree
 from orchestrator.paths import Home, open_home
 
 FILES = {"share/a.txt": b"a\n", "share/deep/b.txt": b"b\n", "share/deep/c.txt": b"c\n", "bin/tool": b"#!/bin/sh\n"}

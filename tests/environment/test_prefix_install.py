@@ -5,18 +5,17 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
-import http.server
 import os
 import re
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 from channel_server import ChannelServer
 from conftest import CONDA_FORGE
+from made_disk import small_disk
+from made_index import served
 from made_locks import conda_packages, keep, make_wheel, pip_package, small_package, write_lock
 
 from orchestrator.environment.package import Member
@@ -42,16 +41,8 @@ def wheel(tmp_path: Path) -> Path:
 @pytest.fixture
 def wheel_server(tmp_path: Path) -> Iterator[str]:
     """The URL of a server that has the files of `tmp_path`."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None: ...
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(tmp_path) as url:
+        yield url
 
 
 def use_mirror(home: Home, url: str) -> None:
@@ -170,6 +161,23 @@ def test_wheel_comes_from_the_index_that_is_set_where_its_url_is_out_of_reach(
         config.write(f'[pypi]\nindex = "{wheel_server}/simple"\n')
     package = pip_package(wheel, f"http://127.0.0.1:9/{wheel.name}")
     with use_prefix(write_lock(home, [*conda_packages(channel, "python", "python_abi"), package]), home=home) as prefix:
+        assert said(prefix.path / "bin/hello") == f"hello from {prefix.path}"
+
+
+def test_pips_setting_that_no_index_is_asked_leaves_the_wheels_url(
+    home: Home, channel: Path, wheel: Path, wheel_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (wheel.parent / "simple/hello").mkdir(parents=True)
+    wheel.rename(wheel.parent / "simple/hello" / wheel.name)
+    wheel = wheel.parent / "simple/hello" / wheel.name
+    monkeypatch.setenv("PIP_INDEX_URL", f"{wheel_server}/simple")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    python = conda_packages(channel, "python", "python_abi")
+    elsewhere = write_lock(home, [*python, pip_package(wheel, f"http://127.0.0.1:9/{wheel.name}")])
+    with pytest.raises(OrchError, match=r"hello 1\.0"), use_prefix(elsewhere, home=home):
+        pass
+    package = pip_package(wheel, f"{wheel_server}/simple/hello/{wheel.name}")
+    with use_prefix(write_lock(home, [*conda_packages(channel, *PYTHON), package]), home=home) as prefix:
         assert said(prefix.path / "bin/hello") == f"hello from {prefix.path}"
 
 
@@ -305,19 +313,3 @@ def test_unknown_lock_is_refused(home: Home) -> None:
     with pytest.raises(OrchError, match="has no lock"), use_prefix("0" * 64, home=home):
         pass
     assert left_behind(home) == []
-
-
-class small_disk:  # noqa: N801 - a context manager
-    """A file system of a given size, mounted on a folder for the time of the block."""
-
-    def __init__(self, folder: Path, size: str) -> None:
-        self.folder, self.size = folder, size
-
-    def __enter__(self) -> None:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={self.size},mode=700", "tmpfs", self.folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-
-    def __exit__(self, *_: object) -> None:
-        subprocess.run(["umount", "-l", self.folder], check=True)

@@ -17,7 +17,8 @@ from conftest import CHECKOUT, CONDA_FORGE
 from made_locks import small_package, write_lock
 
 from orchestrator.environment.package import Member
-from orchestrator.environment.prefix import remove_tree, use_prefix, verify_prefix
+from orchestrator.environment.prefix import use_prefix, verify_prefix
+from orchestrator.files import remove_tree
 from orchestrator.paths import Home, open_home
 
 USER = """

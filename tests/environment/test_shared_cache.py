@@ -21,7 +21,7 @@ ORCH = Path(sys.executable).with_name("orch")
 ONE_YAML = "channels: [conda-forge]\ndependencies: [python, six]\n"
 
 
-def make_home(root: Path, channel: Path, **moved: Path) -> Path:
+def home_with(root: Path, channel: Path, **moved: Path) -> Path:
     """An `ORCH_HOME` with folders moved."""
     root.mkdir(mode=0o700)
     paths = "".join(f'{name} = "{folder}"\n' for name, folder in moved.items())
@@ -63,7 +63,7 @@ def as_user(user: int, home: Path, *command: object, umask: int = 0o022) -> str:
 
 
 def home_of(user: int, folder: Path, channel: Path, lab: Path, *names: str) -> Path:
-    home = make_home(folder / f"home-{user}", channel, **dict.fromkeys(names, lab))
+    home = home_with(folder / f"home-{user}", channel, **dict.fromkeys(names, lab))
     for path in (home, home / "config.toml"):
         os.chown(path, user, user)
     return home
@@ -73,7 +73,7 @@ def test_a_folder_of_ones_own_is_used_as_it_is_and_one_that_others_write_to_in_a
     tmp_path: Path, channel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = {name: tmp_path / name for name in ("cache", "store")}
-    monkeypatch.setenv("ORCH_HOME", str(make_home(tmp_path / "home", channel, **moved)))
+    monkeypatch.setenv("ORCH_HOME", str(home_with(tmp_path / "home", channel, **moved)))
     assert (open_home().cache, open_home().store) == (moved["cache"], moved["store"])
 
     moved["cache"].chmod(0o1777)
@@ -83,7 +83,7 @@ def test_a_folder_of_ones_own_is_used_as_it_is_and_one_that_others_write_to_in_a
 
 
 def test_a_part_that_is_a_link_is_refused(tmp_path: Path, channel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ORCH_HOME", str(make_home(tmp_path / "home", channel, cache=tmp_path / "cache")))
+    monkeypatch.setenv("ORCH_HOME", str(home_with(tmp_path / "home", channel, cache=tmp_path / "cache")))
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache").chmod(0o1777)

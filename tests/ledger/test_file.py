@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import made_disk
 import pytest
 from ledger_dumps import dump, schema
 from made_records import LOCK, Locked, finished, made_home, running, write_journal
@@ -30,18 +31,8 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "small"
-    place.mkdir()
-    try:
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, text=True
-        )
-    except FileNotFoundError:
-        pytest.skip("there is no mount program")
-    if done.returncode:
-        pytest.skip(f"mounting a tmpfs is not allowed here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with made_disk.small_disk(tmp_path / "small", "1m") as place:
+        yield place
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> object:

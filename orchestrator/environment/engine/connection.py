@@ -98,7 +98,7 @@ def connect(home: Home, channels: Collection[str] = ()) -> Iterator[Connection]:
         yield Connection(
             client,
             gateway,
-            package_cache=home.cache / "pkgs",
+            package_cache=home.packages,
             stand_ins=stand_ins,
             places=stand_ins | served,
             mirrors=mirrors,
@@ -166,7 +166,7 @@ def _without_network(
 
 
 def _gateway(home: Home, config: rattler.Config, client: rattler.Client, local: Collection[str]) -> rattler.Gateway:
-    cache = home.cache / "repodata"
+    cache = home.repodata
     if not home.offline:
         return rattler.Gateway.from_config(config, cache_dir=cache, client=client)
     known = rattler.SourceConfig(cache_action="force-cache-only")

@@ -10,14 +10,10 @@ from orchestrator.environment.engine.connection import Connection
 from orchestrator.environment.host import PLATFORMS
 from orchestrator.environment.offline import not_here
 from orchestrator.environment.redact import without_credentials
+from orchestrator.environment.space import said_full
 from orchestrator.errors import OrchError
 
 _SENTENCES = (
-    (
-        r"No space left",
-        "can't be stored: no space is left on the disk of {cache}; free some, or move `cache` with [paths] in "
-        "{config}.",
-    ),
     (
         r"\(401|\(403",
         "refuses access (401 or 403): credentials for its host go into the keyring or into rattler's auth file, which "
@@ -46,9 +42,10 @@ _SUBDIRS = "|".join(("noarch", *PLATFORMS))
 _ASKED_IN_VAIN = r"no usable repodata cache|\(404|dns error|\(Connect\)|error sending request|timed out"
 
 
-def explained(error: Exception, connection: Connection) -> OrchError:
+def explained(error: Exception, connection: Connection) -> OrchError | OSError:
     """An error of rattler as a sentence for people, with what to do where that is known, or else its own words.
 
+    Only that a disk is full stays the system's error, as everywhere: who called knows for what there was no space.
     Its own words go to stderr in any case; the worker's is shown to who asks for it.
     """
     text = str(error)
@@ -56,6 +53,8 @@ def explained(error: Exception, connection: Connection) -> OrchError:
         text = text.replace(stand_in, url)
     text = without_credentials(text).strip()
     sys.stderr.write(f"{text}\n")
+    if (full := said_full(text, connection.package_cache.parent)) is not None:
+        return full
     url = next(iter(re.findall(r"(?:https?|file)://[^\s)'\"]+", text)), "")
     what = re.search(r"failed to fetch (\S+)", text)
     channel = re.sub(rf"/({_SUBDIRS})/((repodata|current_repodata)[^/]*)?$", "", url).rstrip("/")
@@ -74,8 +73,8 @@ def explained(error: Exception, connection: Connection) -> OrchError:
     sentence = next((say for pattern, say in _SENTENCES if re.search(pattern, text)), None)
     if sentence is None:
         return OrchError(text)
-    facts = {"config": connection.config, "cache": connection.package_cache.parent}
-    return OrchError(f"{package} {sentence.format(**facts, host=_asked_host(url, connection))}")
+    said = sentence.format(config=connection.config, host=_asked_host(url, connection))
+    return OrchError(f"{package} {said}")
 
 
 def _asked_host(url: str, connection: Connection) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import hashlib
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,7 +13,9 @@ from orchestrator.environment.engine.errors import explained
 from orchestrator.environment.lock import LockedPackage
 from orchestrator.environment.offline import not_here
 from orchestrator.environment.redact import without_credentials
+from orchestrator.environment.space import said_full
 from orchestrator.errors import OrchError
+from orchestrator.files import sha256_of_file
 
 _AT_ONCE = 8
 _ATTEMPTS = 3
@@ -61,9 +60,9 @@ async def _download(connection: Connection, package: LockedPackage, part: Path) 
         try:
             await download_to_path(connection.client, url, part)
         except Exception as error:
-            raise _failed(error, package, url, connection) from error
+            raise said_full(str(error), part) or _failed(error, package, url, connection) from error
         # rattler takes the end of a connection for the end of the file.
-        found = await asyncio.to_thread(_sha256, part)
+        found = await asyncio.to_thread(sha256_of_file, part)
         if found == package.sha256:
             return
     size = part.stat().st_size
@@ -74,16 +73,9 @@ async def _download(connection: Connection, package: LockedPackage, part: Path) 
     )
 
 
-def _failed(error: Exception, package: LockedPackage, url: str, connection: Connection) -> Exception:
+def _failed(error: Exception, package: LockedPackage, url: str, connection: Connection) -> OrchError | OSError:
     text = str(error)
-    if "No space left" in text:
-        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if text.startswith("Request failed after"):
         # All that rattler says when it reached no server.
         text = f"error sending request for url ({url})"
     return explained(RuntimeError(f"failed to fetch {package.file_name}\n{text}"), connection)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

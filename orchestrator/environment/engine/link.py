@@ -7,16 +7,17 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import rattler
 
 from orchestrator.environment.engine.connection import Connection
 from orchestrator.environment.engine.errors import explained
+from orchestrator.environment.engine.record import facts_of, noarch_of, package_record, refuse_misnamed
 from orchestrator.environment.lock import LockedPackage
 from orchestrator.environment.offline import not_here
-from orchestrator.environment.prefix import remove_tree
 from orchestrator.errors import OrchError
+from orchestrator.files import remove_tree
 
 
 async def install(
@@ -31,7 +32,7 @@ async def install(
     """Install packages into the new folder `target`, with all paths in them as they will be at `final`.
 
     Archives are checked by sha256. Link scripts do not run. With `full_validation` every file of the package cache is
-    hashed before it is used. Raises OrchError; `target` is then incomplete and must go.
+    hashed before it is used. Raises OrchError, OSError when a disk is full; `target` is then incomplete and must go.
 
     What the packages say of themselves holds against the records: a project names its channels, and what one of them
     claims must not shape a prefix that other projects share.
@@ -112,7 +113,9 @@ def records_of(packages: Iterable[LockedPackage], connection: Connection) -> lis
     return records
 
 
-async def packaged(packages: Sequence[LockedPackage], connection: Connection, aside: Path) -> list[LockedPackage]:
+async def packaged(
+    packages: Sequence[LockedPackage], connection: Connection, aside: Path, *, reporter: Any = None
+) -> list[LockedPackage]:
     """Conda packages of a lock that a project brings, each with what its archive says of itself.
 
     What a package needs and how it is installed (its kind, Python's folder) is not in the hashes that identify a lock.
@@ -121,30 +124,10 @@ async def packaged(packages: Sequence[LockedPackage], connection: Connection, as
     by way of a prefix at `aside` that is good for nothing else. Raises OrchError.
     """
     plain = [replace(package, md5=None, depends=(), noarch="generic") for package in packages]
-    await _link(connection, records_of(plain, connection), target=aside, final=aside)
+    await _link(connection, records_of(plain, connection), target=aside, final=aside, reporter=reporter)
     extracted = _extracted(aside)
-    return [_as_packaged(package, extracted[package.file_name]) for package in packages]
-
-
-def _as_packaged(package: LockedPackage, extracted: Path) -> LockedPackage:
-    record = _own_record(extracted, package.file_name)
-    return replace(
-        package,
-        name=record.name.normalized,
-        md5=None,
-        subdir=record.subdir,
-        depends=tuple(record.depends),
-        site_packages=record.python_site_packages_path,
-        noarch=noarch_of(record),
-        constrains=tuple(record.constrains),
-        license=record.license,
-        timestamp=milliseconds(record),
-    )
-
-
-def milliseconds(record: rattler.PackageRecord) -> int | None:
-    """When a package was built, in milliseconds since the epoch, where it says so."""
-    return int(record.timestamp.timestamp() * 1000) if record.timestamp else None
+    own = (_own_record(extracted[package.file_name], package.file_name) for package in packages)
+    return [replace(package, md5=None, **facts_of(record)) for package, record in zip(packages, own, strict=True)]
 
 
 def _extracted(prefix: Path) -> dict[str, Path]:
@@ -162,13 +145,6 @@ def _own_record(extracted: Path, file_name: str) -> rattler.PackageRecord:
     return record
 
 
-def refuse_misnamed(record: rattler.PackageRecord, file_name: str) -> None:
-    """Raise OrchError when the file of a package has another name than the package."""
-    named = f"{record.name.normalized}-{record.version}-{record.build}"
-    if file_name.lower() not in (f"{named}.conda".lower(), f"{named}.tar.bz2".lower()):
-        raise OrchError(f"the package {file_name} is said to be {named}: it is refused.")
-
-
 def _site_packages(record: rattler.PackageRecord) -> str | None:
     if record.name.normalized != "python":
         return None
@@ -176,40 +152,10 @@ def _site_packages(record: rattler.PackageRecord) -> str | None:
     return record.python_site_packages_path or usual
 
 
-def noarch_of(record: rattler.PackageRecord) -> Literal["python", "generic"] | None:
-    """The kind of a package for every platform; None for one of a single platform."""
-    return "python" if record.noarch.python else "generic" if record.noarch.generic else None
-
-
 def _record(package: LockedPackage, connection: Connection) -> rattler.RepoDataRecord:
-    subdir = package.subdir or "noarch"
-    noarch: str | None = package.noarch
-    if noarch is None and subdir == "noarch":
-        # An old kind of package, that does not say more.
-        on_python = any(text.split()[:1] == ["python"] for text in package.depends)
-        noarch = "python" if on_python else "generic"
-    record = rattler.PackageRecord(
-        package.name,
-        package.version,
-        rattler.BuildString(package.build or ""),
-        _build_number(package.build),
-        subdir,
-        noarch=noarch,
-        depends=list(package.depends),
-        sha256=bytes.fromhex(package.sha256),
-        md5=bytes.fromhex(package.md5) if package.md5 else None,
-        size=package.size,
-        python_site_packages_path=package.site_packages,
-    )
     channel = package.channel or package.url.rsplit("/", 2)[0]
-    return rattler.RepoDataRecord(
-        record, package.file_name, connection.reached(package.url), connection.reached(channel)
-    )
-
-
-def _build_number(build: str | None) -> int:
-    digits = (build or "").rpartition("_")[2]
-    return int(digits) if digits.isdecimal() else 0
+    url = connection.reached(package.url)
+    return rattler.RepoDataRecord(package_record(package), package.file_name, url, connection.reached(channel))
 
 
 def _record_true_urls(prefix: Path, connection: Connection) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -11,20 +10,12 @@ from rattler.exceptions import SolverError
 
 from orchestrator.environment.engine.connection import Connection
 from orchestrator.environment.engine.errors import explained
-from orchestrator.environment.lock import LockedPackage
+from orchestrator.environment.engine.query import channels_at, match_spec
 from orchestrator.errors import OrchError
 
 
 class UnsolvableError(OrchError):
     """The channels were asked, and there is no set of packages that fits; the message is the solver's."""
-
-
-def match_spec(text: str) -> rattler.MatchSpec:
-    """A package as people write it in an environment file. Raises OrchError when it is none."""
-    try:
-        return rattler.MatchSpec(text, strict=False)
-    except Exception as error:
-        raise OrchError(f"{text!r} is not a package specification that conda knows: {error}.") from error
 
 
 async def solve(
@@ -45,7 +36,7 @@ async def solve(
     """
     try:
         records = await rattler.solve(
-            [rattler.Channel(connection.reached(url)) for url in channels],
+            channels_at(channels, connection),
             [match_spec(_reached_spec(spec, connection)) for spec in specs],
             gateway=connection.gateway,
             platforms=[rattler.Subdir(subdir), rattler.Subdir("noarch")],
@@ -61,47 +52,6 @@ async def solve(
     except Exception as error:
         raise explained(error, connection) from error
     return sorted(records, key=lambda record: record.name.normalized)
-
-
-async def records_in(
-    connection: Connection, packages: Sequence[LockedPackage], channels: Sequence[str], *, subdir: str
-) -> list[rattler.RepoDataRecord]:
-    """The records that the channels have now of locked conda packages; what has vanished is left out."""
-    wanted = {package.sha256 for package in packages}
-    try:
-        found = await connection.gateway.query(
-            [rattler.Channel(connection.reached(url)) for url in channels],
-            [subdir, "noarch"],
-            [match_spec(f"{package.name}=={package.version}={package.build}") for package in packages],
-            recursive=False,
-        )
-    except Exception as error:
-        raise explained(error, connection) from error
-    records = {record.sha256.hex(): record for some in found for record in some if record.sha256 is not None}
-    return [records[sha256] for sha256 in sorted(wanted & records.keys())]
-
-
-async def package_names(connection: Connection, channels: Sequence[str], *, subdir: str) -> set[str]:
-    """The names of all packages that the channels have for a platform; none when they can't be asked."""
-    with contextlib.suppress(Exception):
-        found = await connection.gateway.names(
-            [rattler.Channel(connection.reached(url)) for url in channels], [subdir, "noarch"]
-        )
-        return {name.normalized for name in found}
-    return set()
-
-
-async def has_package(connection: Connection, spec: str, channels: Sequence[str], *, subdir: str) -> bool:
-    """Whether the channels have a package that fits `spec`; True when they can't be asked."""
-    with contextlib.suppress(Exception):
-        found = await connection.gateway.query(
-            [rattler.Channel(connection.reached(url)) for url in channels],
-            [subdir, "noarch"],
-            [match_spec(spec)],
-            recursive=False,
-        )
-        return any(found)
-    return True
 
 
 def _reached_spec(spec: str, connection: Connection) -> str:

@@ -13,6 +13,9 @@ from orchestrator.paths import Home
 FORMATS: tuple[str, ...] = ("conda-lock", "explicit", "environment", "pixi", "requirements", "sbom")
 """The formats that are one text file each."""
 
+CHANNEL = "channel"
+"""The format that is a folder (`folder_channel`)."""
+
 _OF_ONE_PLATFORM = ("explicit", "environment", "requirements")
 
 
@@ -33,7 +36,8 @@ def export(
     Raises UsageError for a format that is none, a variant the format lacks, and several platforms where it has room
     for one; OrchError when the lock does not know what the format needs.
     """
-    _refuse(format, locks, no_builds=no_builds, from_history=from_history)
+    refuse(format, no_builds=no_builds, from_history=from_history)
+    _refuse_locks(format, locks)
     shown, notes = [], list[str]()
     for lock in locks:
         public, taken = published(lock)
@@ -59,12 +63,22 @@ def export(
     return _commented(notes) + plain.environment(lock, name=name, no_builds=no_builds, from_history=from_history)
 
 
-def _refuse(format_: str, locks: Sequence[Lock], *, no_builds: bool, from_history: bool) -> None:
-    if format_ not in FORMATS:
-        raise UsageError(f"{format_!r} is no format to export to; there are {', '.join(FORMATS)} and channel.")
-    if format_ != "environment" and (no_builds or from_history):
+def refuse(
+    format: str,  # noqa: A002 - the option's name
+    *,
+    no_builds: bool,
+    from_history: bool,
+    known: Sequence[str] = FORMATS,
+) -> None:
+    """Raise UsageError for a format that is none of the known, and a variant that it lacks."""
+    if format not in known:
+        raise UsageError(f"--format {format} is unknown; there are {', '.join(known)}.")
+    if format != "environment" and (no_builds or from_history):
         option = "--no-builds" if no_builds else "--from-history"
-        raise UsageError(f"{option} is for --format environment; {format_} has no such variant.")
+        raise UsageError(f"{option} is for --format environment; {format} has no such variant.")
+
+
+def _refuse_locks(format_: str, locks: Sequence[Lock]) -> None:
     platforms = [lock.platform for lock in locks]
     if not platforms:
         raise UsageError("there is no lock to export.")

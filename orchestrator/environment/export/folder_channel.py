@@ -10,7 +10,6 @@ Only `export_channel` is for other processes than the worker.
 
 from __future__ import annotations
 
-import hashlib
 import html
 import json
 import shutil
@@ -28,8 +27,9 @@ from orchestrator.environment.host import PLATFORMS
 from orchestrator.environment.lock import Lock, LockedPackage, read_lock
 from orchestrator.environment.redact import without_credentials
 from orchestrator.errors import OrchError, UsageError
+from orchestrator.files import sha256_of_file, write_whole
 from orchestrator.paths import Home
-from orchestrator.report import Report, seldom, silent
+from orchestrator.report import Report, plural, seldom, silent
 
 NO_ADDRESS = "https://folder.invalid"
 """The channel of packages that came from a folder, or were built, on the machine that exports. `.invalid` is never a
@@ -55,8 +55,8 @@ class Exported:
     config: str
 
 
-def export_channel(folder: Path, lock_ids: Sequence[str], *, home: Home, report: Report = silent) -> Exported:
-    """Write, or complete, a channel in `folder` with every package of the locks, wheels included.
+def export_channel(folder: Path, lock_ids: Mapping[str, str], *, home: Home, report: Report = silent) -> Exported:
+    """Write, or complete, a channel in `folder` with every package of the locks (by platform), wheels included.
 
     A channel that is there grows; each file appears whole or not at all, the indexes last, and the same locks give
     the same bytes. No path of this machine and no credential is in any file. Raises UsageError when `folder` is
@@ -64,7 +64,7 @@ def export_channel(folder: Path, lock_ids: Sequence[str], *, home: Home, report:
     """
     from orchestrator.environment.worker import run_job
 
-    job = {"folder": str(folder.absolute()), "locks": list(lock_ids)}
+    job = {"folder": str(folder.absolute()), "locks": dict(lock_ids)}
     _refuse_other(folder)
     return Exported(**run_job("channel", job, home=home, report=report))
 
@@ -80,12 +80,8 @@ def _refuse_other(folder: Path) -> None:
         raise OrchError(f"{folder} can't be read: {error.strerror}.") from error
     if names - {".lock", "noarch"} and not (folder / "noarch/repodata.json").is_file():
         raise UsageError(f"{folder} has files and is no conda channel: name an empty folder, or one that is not there.")
-    for pattern in _OTHER_INDEXES:
-        for path in folder.glob(pattern):
-            raise UsageError(
-                f"{folder} is a channel that something else keeps ({path.relative_to(folder)}): "
-                "name a folder of its own."
-            )
+    if others := [path.relative_to(folder) for pattern in _OTHER_INDEXES for path in folder.glob(pattern)]:
+        raise UsageError(f"{folder} is a channel that something else keeps ({others[0]}): name a folder of its own.")
 
 
 # --- inside the worker ------------------------------------------------------------------------------------------
@@ -95,19 +91,19 @@ def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any
     """The job `channel`: `job["locks"]` into `job["folder"]`; the fields of `Exported`."""
     from filelock import FileLock
 
-    from orchestrator.environment.export.repodata import write_indexes
+    from orchestrator.environment.repodata import write_indexes
 
     folder = Path(job["folder"])
-    locks = sorted((read_lock(home, lock_id) for lock_id in job["locks"]), key=lambda lock: lock.platform)
+    locks = [read_lock(home, lock_id, platform) for platform, lock_id in sorted(job["locks"].items())]
     wanted = _places(locks)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
             for left in folder.glob(".new-*"):
                 shutil.rmtree(left)  # of an export that was killed: the lock is ours
-            write_indexes(folder, {}, ())  # From here on it is a channel, of what there is, and may be completed.
+            write_indexes(folder)  # From here on it is a channel, of what there is, and may be completed.
             _fetch(folder, wanted, home=home, report=report)
-            write_indexes(folder, _said(locks), [lock.platform for lock in locks])
+            write_indexes(folder, said=_said(locks), subdirs=[lock.platform for lock in locks])
             wheels = _write_simple_index(folder / "pypi", wanted.values())
             _write(folder / "conda-lock.yml", _lock_file(locks, home, report))
             config = _config(_mirrored(locks, home) | _mirrored_before(folder), wheels=wheels)
@@ -162,7 +158,7 @@ def _fetch(folder: Path, wanted: Mapping[str, LockedPackage], *, home: Home, rep
     missing = {folder / place: package for place, package in wanted.items() if not _is_there(folder / place, package)}
     if not missing:
         return
-    report("channel", f"fetching {_counted(len(missing), 'package')}")
+    report("channel", f"fetching {plural(len(missing), 'package')}")
     done, say = [0], seldom(report)
 
     def fetched(_: LockedPackage) -> None:
@@ -186,7 +182,7 @@ def _is_there(path: Path, package: LockedPackage) -> bool:
     """Whether the folder has the package. Raises OrchError when it has another file of that name."""
     if not path.exists():
         return False
-    found = _sha256(path)
+    found = sha256_of_file(path)
     if found != package.sha256:
         raise OrchError(
             f"{path} is not the package of the lock: it has sha256 {found}, the lock says {package.sha256}. "
@@ -224,7 +220,7 @@ def _write_simple_index(folder: Path, packages: Iterable[LockedPackage]) -> bool
         if time is None and (line := _line_of(wheel.name, known)) is not None:
             links[name].append(line)
         else:
-            links[name].append(_link(f"../../{quote(wheel.name)}#sha256={_sha256(wheel)}", wheel.name, time))
+            links[name].append(_link(f"../../{quote(wheel.name)}#sha256={sha256_of_file(wheel)}", wheel.name, time))
     for name, lines in links.items():
         _write(folder / "simple" / name / "index.html", _page(lines))
     if links:
@@ -309,20 +305,5 @@ def _config(channels: Iterable[str], *, wheels: bool) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """The whole file or none of it; the same text leaves it untouched."""
-    data = text.encode()
-    if path.is_file() and path.read_bytes() == data:
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_bytes(data)
-    aside.replace(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    write_whole(path, text.encode())

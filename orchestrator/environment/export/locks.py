@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.canonical import sha256_of
 from orchestrator.environment.conda_lock_file import content_hash_of, load_lock, sources_of, write_locks
-from orchestrator.environment.export.plain import channels_of, needed
+from orchestrator.environment.export.plain import channels_of
 from orchestrator.environment.lock import Lock, LockedPackage, lock_path
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
@@ -68,15 +68,20 @@ def _made_from(lock: Lock, home: Home) -> tuple[str, tuple[str, ...]]:
 def _write_pixi_lock(path: Path, locks: Sequence[Lock]) -> None:
     import rattler
 
+    from orchestrator.environment.engine import package_record
+
     platforms = {lock.platform: rattler.LockPlatform(lock.platform) for lock in locks}
     file = rattler.LockFile(list(platforms.values()))
     file.set_channels("default", [rattler.LockChannel(f"{url}/") for url in _channel_urls(locks)])
     for lock in locks:
         for package in lock.packages:
+            platform = platforms[lock.platform]
             if package.manager == "conda":
-                file.add_conda_package("default", platforms[lock.platform], _record(package))
+                urls = _whole(package.url), _whole(package.channel or "")
+                record = rattler.RepoDataRecord(package_record(package), package.file_name, *urls)
+                file.add_conda_package("default", platform, record)
             else:
-                file.add_pypi_package("default", platforms[lock.platform], package.name, package.version, package.url)
+                file.add_pypi_package("default", platform, package.name, package.version, package.url)
     file.to_path(path)
     _add_hashes(path, locks)
 
@@ -90,33 +95,6 @@ def _channel_urls(locks: Sequence[Lock]) -> list[str]:
         return next((n for n, name in enumerate(asked) if url == name or url.endswith(f"/{name}")), len(asked))
 
     return sorted(urls, key=place)
-
-
-def _record(package: LockedPackage) -> Any:
-    import rattler
-
-    number = (package.build or "").rpartition("_")[2]
-    subdir = package.subdir or "noarch"
-    noarch: str | None = package.noarch
-    if noarch is None and subdir == "noarch":
-        noarch = "python" if "python" in needed(package) else "generic"
-    record = rattler.PackageRecord(
-        package.name,
-        package.version,
-        rattler.BuildString(package.build or ""),
-        int(number) if number.isdecimal() else 0,
-        subdir,
-        noarch=noarch,
-        depends=list(package.depends),
-        constrains=list(package.constrains),
-        sha256=bytes.fromhex(package.sha256),
-        md5=bytes.fromhex(package.md5) if package.md5 else None,
-        size=package.size,
-        license=package.license,
-        python_site_packages_path=package.site_packages,
-    )
-    channel = _whole(package.channel or "")
-    return rattler.RepoDataRecord(record, package.file_name, _whole(package.url), channel)
 
 
 def _whole(url: str) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from orchestrator.environment.lock import Lock, LockedPackage
 from orchestrator.environment.redact import without_credentials
+from orchestrator.report import plural
 
 _FILE_URL = re.compile(r"\b(?:git\+)?file:[^\s'\"\],]*/")
 _ABSOLUTE = re.compile(r"(?<![^\s=@'\"\[,])/(?:[^\s/'\"\],]+/)*")
@@ -30,7 +31,7 @@ def published(lock: Lock) -> tuple[Lock, tuple[str, ...]]:
     hidden = sum(map(is_local, lock.channels))
     notes = [f"{name}: its address is a folder of the machine that locked it, and is left out." for name in local]
     if hidden:
-        notes.append(f"{_counted(hidden, 'channel')} in a folder of the machine that locked it: left out.")
+        notes.append(f"{plural(hidden, 'channel')} in a folder of the machine that locked it: left out.")
     conda = tuple(_asked_conda(text) for text in lock.conda)
     pip = tuple(_asked(text) for text in lock.pip)
     if (conda, pip) != (lock.conda, lock.pip):
@@ -85,7 +86,3 @@ def _asked_conda(text: str) -> str:
 
 def _asked(text: str) -> str:
     return _ABSOLUTE.sub("", _FILE_URL.sub("", without_credentials(text)))
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import errno
-import hashlib
 import netrc
 import os
 import re
@@ -29,6 +28,7 @@ from orchestrator.environment.offline import not_here
 from orchestrator.environment.pypi import uv_environment
 from orchestrator.environment.redact import without_credentials
 from orchestrator.errors import OrchError
+from orchestrator.files import sha256_of_file
 from orchestrator.paths import Home
 
 _AT_ONCE = 4
@@ -65,8 +65,9 @@ def fetch_wheels(
                 failed[place.name] = reason
     if failed and home.offline:
         raise OrchError(not_here(sorted(failed), f"as [pypi] index in {home.config}"))
-    for name, reason in sorted(failed.items()):
-        raise OrchError(f"the wheel {name} can't be fetched: {reason}.")
+    if failed:
+        name = min(failed)
+        raise OrchError(f"the wheel {name} can't be fetched: {failed[name]}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,7 @@ def _brought(package: LockedPackage, part: Path, places: _Places) -> str | None:
                     raise
                 reason = f"{without_credentials(address)}: {without_credentials(str(error))}"
                 continue
-            with part.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = sha256_of_file(part)
             if found == package.sha256:
                 return None
             reason = f"the lock says sha256 {package.sha256}, {without_credentials(address)} has {found}"

@@ -1,0 +1,38 @@
+"""What the commands say on stderr while they work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orchestrator.cli.text import count_line, visible
+
+_LONGEST_NOTE = 1000
+
+
+@dataclass(slots=True)
+class _Teller:
+    """A report to stderr: a line for each sentence, counts in passing where there is a terminal."""
+
+    counting: bool = False
+    """The line above is a count. It ends like any other, for an error or a program's output may come next."""
+
+    def __call__(self, phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
+        above = "\x1b[A\r\x1b[K" if self.counting else ""
+        if done is None:
+            print(f"{above}  {phase:<12} {text}", file=sys.stderr)
+        elif sys.stderr.isatty():
+            ended = done == total
+            line = "" if ended else count_line(phase, text, done, total) + "\n"
+            print(f"{above}{line}", end="", file=sys.stderr, flush=True)
+        self.counting = done is not None and done != total and sys.stderr.isatty()
+
+
+tell = _Teller()
+
+
+def tell_notes(notes: Iterable[str]) -> None:
+    """A line for each note, and one for those that are the same."""
+    for note in dict.fromkeys(notes):
+        tell("note", visible(note, _LONGEST_NOTE))
