@@ -35,7 +35,7 @@ _BESIDE: tuple[tuple[str, EnvironmentKind], ...] = (
 )
 """Beside an MLproject that names no environment: the first of these. The first two are MLflow's, in its order."""
 
-_TOP_KEYS = ("name", "entry_points", "python_env", "conda_env", "docker_env", "inputs")
+_TOP_KEYS = ("name", "entry_points", "python_env", "conda_env", "docker_env", "inputs", "outputs")
 
 _TYPES = ("string", "float", "int", "path", "uri", "bool", "boolean")
 

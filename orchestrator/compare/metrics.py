@@ -1,0 +1,69 @@
+"""Whether the metrics of a run came out again: every point, not only the last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Literal
+
+from orchestrator.compare.differences import near
+from orchestrator.compare.rules import EXACT, Rules, Tolerance
+from orchestrator.model import Metric, RunRecord, latest_metrics
+
+
+@dataclass(frozen=True, slots=True)
+class MetricVerdict:
+    """What came of one metric. The values are the last ones; of one that differs, those of its first differing point.
+
+    `step` is that point's step.
+    """
+
+    name: str
+    result: Literal["equal", "within tolerance", "different", "missing", "new"]
+    recorded: float | None = None
+    replayed: float | None = None
+    step: int | None = None
+
+
+def compare_metrics(recorded: RunRecord, replayed: RunRecord, rules: Rules) -> tuple[MetricVerdict, ...]:
+    """A verdict for each metric of either run, in the order of their first points; when they were logged is no matter.
+
+    A metric that has other steps, or more points, is different.
+    """
+    before, after = _series(recorded), _series(replayed)
+    last = latest_metrics(recorded), latest_metrics(replayed)
+    tolerance = rules.metrics or EXACT
+    verdicts = []
+    for name in before | after:
+        if name not in before or name not in after:
+            result: Literal["missing", "new"] = "missing" if name in before else "new"
+            verdicts.append(MetricVerdict(name, result, last[0].get(name), last[1].get(name)))
+            continue
+        differing = _first_differing(before[name], after[name], tolerance)
+        if differing is not None:
+            verdicts.append(differing)
+            continue
+        equal = _first_differing(before[name], after[name], EXACT) is None
+        verdicts.append(MetricVerdict(name, "equal" if equal else "within tolerance", last[0][name], last[1][name]))
+    return tuple(verdicts)
+
+
+def _series(record: RunRecord) -> dict[str, list[Metric]]:
+    """The points of each metric by step, those of one step in the order logged."""
+    series: dict[str, list[Metric]] = {}
+    for point in record.metrics:
+        series.setdefault(point.name, []).append(point)
+    return {name: sorted(points, key=lambda point: point.step) for name, points in series.items()}
+
+
+def _first_differing(one: list[Metric], other: list[Metric], tolerance: Tolerance) -> MetricVerdict | None:
+    for a, b in zip_longest(one, other):
+        if a is not None and b is not None and a.step == b.step:
+            if not near(a.value, b.value, tolerance):
+                return MetricVerdict(a.name, "different", a.value, b.value, a.step)
+            continue
+        if a is not None and (b is None or a.step < b.step):
+            return MetricVerdict(a.name, "different", a.value, None, a.step)
+        if b is not None:
+            return MetricVerdict(b.name, "different", None, b.value, b.step)
+    return None

@@ -1,0 +1,183 @@
+"""Whether the outputs of a run came out again: every path of both, each way round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator import store
+from orchestrator.compare.contents import LARGEST, Context, Found, compare_contents
+from orchestrator.compare.differences import shown
+from orchestrator.compare.mlflow_files import ids_in, tells_ids
+from orchestrator.compare.own import OwnNames, own_names, without_own
+from orchestrator.compare.rules import Rules, declared_for
+from orchestrator.errors import OrchError
+from orchestrator.model import Output, RunRecord
+from orchestrator.paths import Home
+
+Result = Literal["identical", "equivalent", "different", "missing", "new"]
+"""`identical`: the same bytes. `equivalent`: the same by the rules named. `new`: not an output of the recorded run."""
+
+_EXECUTABLE = 0o100
+
+
+@dataclass(frozen=True, slots=True)
+class OutputVerdict:
+    """What came of one output.
+
+    `path` is that of the recorded run, but for a new one. `kind` is what the content is: json, jsonl, csv, tsv, text,
+    npy, npz, zip, png, ..., mlflow (its database), link, or bytes (also what
+    was not read). `rules` are the names of the rules that were used.
+    `place` is the first differing place, with the values there; the largest errors are over all numbers of the file.
+    `note` says what else there is to say: that a file was too large to look into, that the values are the same.
+    """
+
+    path: str
+    result: Result
+    kind: str = "bytes"
+    rules: tuple[str, ...] = ()
+    place: str | None = None
+    recorded: str | None = None
+    replayed: str | None = None
+    largest_absolute: float | None = None
+    largest_relative: float | None = None
+    note: str | None = None
+
+
+def compare_outputs(recorded: RunRecord, replayed: RunRecord, *, home: Home, rules: Rules) -> tuple[OutputVerdict, ...]:
+    """A verdict for each output of either run, the recorded ones first, in their order.
+
+    A file of the same sha256 is not read. Raises OrchError, naming output and hash, when one that must be read is not
+    in the store, or is damaged.
+    """
+    before = {output.path: output for output in recorded.outputs}
+    after = {output.path: output for output in replayed.outputs}
+    if all(_is_same(output, after.get(output.path)) for output in recorded.outputs) and len(before) == len(after):
+        return tuple(OutputVerdict(output.path, "identical", _kind(output)) for output in recorded.outputs)
+    names = (
+        own_names(recorded, replayed, home=home, mlflow_ids=_mlflow_ids(recorded, after, home)),
+        own_names(replayed, recorded, home=home, mlflow_ids=_mlflow_ids(replayed, before, home)),
+    )
+    moved = _moved(before, after, names)
+    verdicts = []
+    for output in recorded.outputs:
+        place = moved.get(output.path)
+        now = after.get(output.path if place is None else place[0])
+        if now is None:
+            verdicts.append(OutputVerdict(output.path, "missing", _kind(output)))
+        else:
+            verdicts.append(
+                _verdict((recorded, output), (replayed, now), place[1] if place else (), names, home, rules)
+            )
+    found = before.keys() | {path for path, _ in moved.values()}
+    new = [OutputVerdict(output.path, "new", _kind(output)) for output in replayed.outputs if output.path not in found]
+    return (*verdicts, *new)
+
+
+def _is_same(one: Output, other: Output | None) -> bool:
+    return other is not None and (one.sha256, one.link, _is_executable(one)) == (
+        other.sha256,
+        other.link,
+        _is_executable(other),
+    )
+
+
+def _is_executable(output: Output) -> bool:
+    return output.link is None and bool(output.mode & _EXECUTABLE)
+
+
+def _kind(output: Output) -> str:
+    return "bytes" if output.link is None else "link"
+
+
+def _moved(
+    before: dict[str, Output], after: dict[str, Output], names: tuple[OwnNames, OwnNames]
+) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """For outputs that lie where the run's own id stands in the path: the path in the replay, and the rules."""
+    gone, come = [path for path in before if path not in after], [path for path in after if path not in before]
+    if not gone or not come:
+        return {}
+    plain: list[dict[str, list[tuple[str, frozenset[str]]]]] = [{}, {}]
+    for side, paths in enumerate((gone, come)):
+        for path in paths:
+            text, used = without_own(path, names[side].in_path)
+            plain[side].setdefault(text, []).append((path, used))
+    return {
+        ones[0][0]: (others[0][0], tuple(ones[0][1] | others[0][1]))
+        for text, ones in plain[0].items()
+        if len(ones) == 1 and len(others := plain[1].get(text, [])) == 1
+    }
+
+
+def _verdict(
+    recorded: tuple[RunRecord, Output],
+    replayed: tuple[RunRecord, Output],
+    moved: tuple[str, ...],
+    names: tuple[OwnNames, OwnNames],
+    home: Home,
+    rules: Rules,
+) -> OutputVerdict:
+    one, other = recorded[1], replayed[1]
+    if _is_same(one, other):
+        result: Result = "equivalent" if moved else "identical"
+        return OutputVerdict(one.path, result, _kind(one), tuple(sorted(moved)))
+    declared = declared_for(one.path, rules)
+    if declared.ignores_all and declared.ignore_rule:
+        used = tuple(sorted({declared.ignore_rule, *moved}))
+        return OutputVerdict(one.path, "equivalent", _kind(one), used)
+    if one.link is not None or other.link is not None:
+        found = _links(one, other, names)
+    elif _is_executable(one) != _is_executable(other):
+        found = Found("bytes", False, frozenset(), "the executable bit", f"{one.mode:04o}", f"{other.mode:04o}")
+    elif max(one.size, other.size) > LARGEST:
+        found = Found("bytes", False, note=f"a file above {LARGEST // 1_000_000} MB is compared by its hash")
+    else:
+        contents = (_read(*recorded, home), _read(*replayed, home))
+        found = compare_contents(one.path, *contents, Context(*names, declared))
+    return OutputVerdict(
+        one.path,
+        "equivalent" if found.equal else "different",
+        found.kind,
+        tuple(sorted({*found.rules, *moved})),
+        found.place,
+        found.recorded,
+        found.replayed,
+        found.largest_absolute,
+        found.largest_relative,
+        found.note,
+    )
+
+
+def _links(one: Output, other: Output, names: tuple[OwnNames, OwnNames]) -> Found:
+    targets = [f"a link to {output.link}" if output.link is not None else "a file" for output in (one, other)]
+    plain = [without_own(target, side.in_text) for target, side in zip(targets, names, strict=True)]
+    if one.link is not None and other.link is not None and plain[0][0] == plain[1][0]:
+        return Found("link", True, plain[0][1] | plain[1][1])
+    return Found("link", False, frozenset(), "what it is", *shown(*targets, quoted=False))
+
+
+# --- out of the store -------------------------------------------------------------------------------------------
+
+
+def _read(record: RunRecord, output: Output, home: Home) -> bytes:
+    try:
+        return store.read_blob(home, output.sha256)
+    except OrchError as error:
+        raise OrchError(
+            f"the output {output.path} of run {record.run_id[:16]} ({output.sha256}) can't be compared: {error}"
+        ) from error
+
+
+def _mlflow_ids(record: RunRecord, others: Mapping[str, Output], home: Home) -> list[str]:
+    """The ids that MLflow gave, as the outputs tell that are not the same in the other run."""
+    return ids_in(
+        {
+            output.path: _read(record, output, home)
+            for output in record.outputs
+            if tells_ids(output.path)
+            and output.link is None
+            and output.size <= LARGEST
+            and not _is_same(output, others.get(output.path))
+        }
+    )

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from made_records import finished
+
+from orchestrator.compare import MetricVerdict, Rules, Tolerance, compare_metrics
+from orchestrator.model import Metric, RunRecord
+
+
+def run(*points: tuple[str, float, int], late: int = 0) -> RunRecord:
+    return finished(metrics=tuple(Metric(name, value, step, late + n) for n, (name, value, step) in enumerate(points)))
+
+
+def test_every_metric_of_both_runs_has_a_verdict() -> None:
+    recorded = run(("rmse", 0.5, 0), ("gone", 1, 0), ("mae", 0.25, 0), ("nan", math.nan, 0))
+    replayed = run(("nan", math.nan, 0), ("rmse", 0.5, 0), ("mae", 0.3, 0), ("new", 2, 0), late=10**6)
+    assert [(v.name, v.result, v.recorded, v.replayed, v.step) for v in compare_metrics(recorded, replayed, Rules())][
+        :3
+    ] == [
+        ("rmse", "equal", 0.5, 0.5, None),
+        ("gone", "missing", 1, None, None),
+        ("mae", "different", 0.25, 0.3, 0),
+    ]
+    rest = compare_metrics(recorded, replayed, Rules())[3:]
+    assert [(v.name, v.result) for v in rest] == [("nan", "equal"), ("new", "new")]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "replayed", "result"),
+    [
+        (100.0, 100.0, "equal"),
+        (100.0, 101.0, "within tolerance"),
+        (100.0, 101.1, "different"),
+        (0.0, 1e-9, "different"),
+        (math.inf, math.inf, "equal"),
+        (math.inf, -math.inf, "different"),
+        (1e308, math.inf, "different"),
+        (math.nan, 1.0, "different"),
+        (1.0, math.nan, "different"),
+        (-1e308, 1e308, "different"),
+    ],
+)
+def test_a_tolerance_is_relative_to_the_recorded_value(recorded: float, replayed: float, result: str) -> None:
+    rules = Rules(metrics=Tolerance(relative=0.01))
+    (verdict,) = compare_metrics(run(("m", recorded, 0)), run(("m", replayed, 0)), rules)
+    assert verdict.result == result
+
+
+def test_all_points_count_not_only_the_last() -> None:
+    recorded = run(("loss", 0.5, 1), ("loss", 0.25, 2), ("loss", 0.1, 3))
+    other = run(("loss", 0.5, 1), ("loss", 0.3, 2), ("loss", 0.1, 3))
+    assert compare_metrics(recorded, other, Rules()) == (MetricVerdict("loss", "different", 0.25, 0.3, 2),)
+    near = compare_metrics(recorded, other, Rules(metrics=Tolerance(absolute=0.1)))
+    assert near == (MetricVerdict("loss", "within tolerance", 0.1, 0.1),)
+    mixed = run(("loss", 0.1, 3), ("loss", 0.5, 1), ("loss", 0.25, 2))
+    assert compare_metrics(recorded, mixed, Rules())[0].result == "equal"
+
+
+def test_another_number_of_points_differs() -> None:
+    recorded = run(("loss", 0.5, 1), ("loss", 0.25, 2), ("loss", 0.1, 3))
+    rules = Rules(metrics=Tolerance(9.0))
+    less = run(("loss", 0.5, 1), ("loss", 0.1, 3))
+    assert compare_metrics(recorded, less, rules) == (MetricVerdict("loss", "different", 0.25, None, 2),)
+    assert compare_metrics(less, recorded, rules) == (MetricVerdict("loss", "different", None, 0.25, 2),)
+    more = run(("loss", 0.5, 1), ("loss", 0.25, 2), ("loss", 0.1, 3), ("loss", 0.1, 4))
+    assert compare_metrics(recorded, more, rules) == (MetricVerdict("loss", "different", None, 0.1, 4),)

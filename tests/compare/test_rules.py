@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import pytest
+from made_trees import FileTree
+
+from orchestrator.compare import (
+    OutputRule,
+    Rules,
+    Tolerance,
+    joined,
+    parse_tolerance,
+    parse_tolerances,
+    project_rules,
+)
+from orchestrator.compare.rules import declared_for
+from orchestrator.errors import OrchError, UsageError
+
+# --- -t ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("1e-6", Tolerance(1e-6)),
+        ("0", Tolerance()),
+        ("rel=1e-6,abs=1e-9", Tolerance(1e-6, 1e-9)),
+        ("abs=0.5", Tolerance(0.0, 0.5)),
+        (" abs = 0.5 , rel=1 ", Tolerance(1.0, 0.5)),
+        ("1e-6,abs=2", Tolerance(1e-6, 2.0)),
+        ("metrics.json:1e-6", OutputRule("metrics.json", Tolerance(1e-6))),
+        ("plots/**/*.csv:abs=1", OutputRule("plots/**/*.csv", Tolerance(0.0, 1.0))),
+        ("a:b.csv:1", OutputRule("a:b.csv", Tolerance(1.0))),
+    ],
+)
+def test_a_tolerance_of_the_command_line(text: str, meaning: Tolerance | OutputRule) -> None:
+    assert parse_tolerance(text) == meaning
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "nan",
+        "inf",
+        "-1",
+        "rel=",
+        "rel=1,rel=2",
+        "1,2",
+        "tol=1",
+        "a.csv:",
+        "a.csv:x",
+        ":1",
+        "/a:1",
+        "../a:1",
+        "1e999",
+    ],
+)
+def test_what_is_no_tolerance_is_wrong_usage(text: str) -> None:
+    with pytest.raises(UsageError, match="-t"):
+        parse_tolerance(text)
+
+
+def test_one_for_everything_is_for_metrics_and_for_outputs_without_their_own() -> None:
+    rules = parse_tolerances(["1e-3", "m.json:1e-6"])
+    assert rules.metrics == Tolerance(1e-3)
+    assert declared_for("m.json", rules).tolerance == Tolerance(1e-6)
+    assert declared_for("a/b.csv", rules).tolerance == Tolerance(1e-3)
+    assert parse_tolerances(["m.json:1"]).metrics is None
+    assert parse_tolerances([]) == Rules()
+    with pytest.raises(UsageError, match="given already"):
+        parse_tolerances(["1e-3", "1e-6"])
+
+
+def test_the_command_line_comes_before_the_project_and_what_is_ignored_adds_up() -> None:
+    project = Rules((OutputRule("*.json", Tolerance(1e-2), ("at",)), OutputRule("m.*", None, ("host",))))
+    rules = joined(parse_tolerances(["m.json:1e-6"]), project)
+    declared = declared_for("m.json", rules)
+    assert (declared.tolerance, declared.ignore) == (Tolerance(1e-6), {"at", "host"})
+    assert declared.ignore_rule == "*.json: ignore at; m.*: ignore host"
+    assert declared_for("n.json", rules).tolerance == Tolerance(1e-2)
+    assert declared_for("n.txt", rules).by_value is None
+    assert joined(Rules(metrics=Tolerance()), Rules(metrics=Tolerance(1.0))).metrics == Tolerance()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "matches"),
+    [
+        ("m.json", "m.json", True),
+        ("m.json", "a/m.json", False),
+        ("*.json", "m.json", True),
+        ("*.json", "a/m.json", False),
+        ("**/*.json", "m.json", True),
+        ("**/*.json", "a/b/m.json", True),
+        ("logs/**", "logs/a/b", True),
+        ("logs/**", "logs2/a", False),
+        ("a/**/b", "a/b", True),
+        ("a/**/b", "a/x/y/b", True),
+        ("**", "a/b\nc", True),
+        ("?.csv", "1.csv", True),
+        ("?.csv", "/.csv", False),
+        ("[a].csv", "[a].csv", True),
+        ("[a].csv", "a.csv", False),
+        ("a.csv", "abcsv", False),
+    ],
+)
+def test_patterns(pattern: str, path: str, matches: bool) -> None:
+    rules = Rules((OutputRule(pattern, Tolerance(1.0)),))
+    assert (declared_for(path, rules).by_value is not None) == matches
+
+
+# --- the project ------------------------------------------------------------------------------------------------
+
+MLPROJECT = """\
+name: wine
+outputs:
+  metrics.json: {tolerance: 1e-6, ignore: [started, host]}
+  "plots/*.csv": {tolerance: {relative: 0.01, absolute: 1e-9}}
+  "logs/**": {ignore: "*"}
+  a.txt: {tolerance: "rel=1e-3,abs=1"}
+entry_points:
+  main: {command: "python train.py"}
+"""
+
+PYPROJECT = """\
+[project]
+name = "wine"
+[tool.orch.outputs]
+"metrics.json" = { tolerance = 1e-6, ignore = ["started", "host"] }
+"plots/*.csv" = { tolerance = { relative = 0.01, absolute = 1e-9 } }
+"logs/**" = { ignore = "*" }
+"a.txt" = { tolerance = "rel=1e-3,abs=1" }
+"""
+
+DECLARED = Rules(
+    (
+        OutputRule("metrics.json", Tolerance(1e-6), ("started", "host")),
+        OutputRule("plots/*.csv", Tolerance(0.01, 1e-9)),
+        OutputRule("logs/**", None, ("*",)),
+        OutputRule("a.txt", Tolerance(1e-3, 1.0)),
+    )
+)
+
+
+def test_a_project_declares_its_outputs_in_mlproject_or_pyproject() -> None:
+    assert project_rules(FileTree({"MLproject": MLPROJECT}), "") == DECLARED
+    assert project_rules(FileTree({"sub/mlproject": MLPROJECT, "MLproject": "x: 1"}), "sub") == DECLARED
+    assert project_rules(FileTree({"pyproject.toml": PYPROJECT}), "") == DECLARED
+    both = project_rules(FileTree({"pyproject.toml": PYPROJECT, "MLproject": "outputs: {b: {tolerance: 1}}"}), "")
+    assert both.outputs == (OutputRule("b", Tolerance(1.0)), *DECLARED.outputs)
+
+
+def test_a_list_is_the_other_way_to_write_it() -> None:
+    listed = "outputs:\n- {path: m.json, tolerance: 1e-6}\n- path: '*.csv'\n  ignore: time\n"
+    rules = (OutputRule("m.json", Tolerance(1e-6)), OutputRule("*.csv", None, ("time",)))
+    assert project_rules(FileTree({"MLproject": listed}), "").outputs == rules
+    toml = (
+        '[[tool.orch.outputs]]\npath = "m.json"\ntolerance = 1e-6\n[[tool.orch.outputs]]\npath="*.csv"\nignore="time"\n'
+    )
+    assert project_rules(FileTree({"pyproject.toml": toml}), "").outputs == rules
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"MLproject": "name: x"},
+        {"MLproject": "outputs:"},
+        {"pyproject.toml": "[tool.orch]\n"},
+        {"pyproject.toml": "tool=1 # orch"},
+    ],
+)
+def test_a_project_that_declares_nothing(files: dict[str, str]) -> None:
+    assert project_rules(FileTree(files), "") == Rules()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("outputs: 1", "MLproject: outputs is a mapping"),
+        ("outputs: {m.json: 1e-6}", "'m.json' is a mapping with tolerance or ignore"),
+        ("outputs: {m.json: {}}", "'m.json': it is empty"),
+        ("outputs: {m.json: {tolerence: 1}}", "'tolerence' is not known"),
+        ("outputs: {m.json: {tolerance: x}}", "'m.json', tolerance: 'x' is not a number"),
+        ("outputs: {m.json: {tolerance: -1}}", "from 0 up"),
+        ("outputs: {m.json: {tolerance: .inf}}", "from 0 up"),
+        ("outputs: {m.json: {tolerance: true}}", "True is not a number"),
+        ("outputs: {m.json: {tolerance: {relativ: 1}}}", "'relativ' is neither"),
+        ("outputs: {m.json: {tolerance: [1]}}", "is not a number"),
+        ("outputs: {m.json: {ignore: 1}}", "'m.json', ignore is a list of names"),
+        ("outputs: {m.json: {ignore: [1]}}", "is a list of names"),
+        ("outputs: {m.json: {ignore: ['*', a]}}", "stands alone"),
+        ("outputs: {/etc/x: {tolerance: 1}}", "no pattern of paths"),
+        ("outputs: {../x: {tolerance: 1}}", "no pattern of paths"),
+        ("outputs: {1: {tolerance: 1}}", "no pattern of paths"),
+        ("outputs: [{tolerance: 1}]", "entry 1: it needs a path"),
+        ("outputs: [m.json]", "entry 1: it needs a path"),
+        ("outputs: {", "MLproject: not valid YAML"),
+    ],
+)
+def test_what_is_not_understood_is_named_with_file_and_key(text: str, said: str) -> None:
+    with pytest.raises(OrchError) as failed:
+        project_rules(FileTree({"MLproject": text}), "")
+    assert said in str(failed.value)
+    assert str(failed.value).startswith("MLproject: ")
+
+
+def test_a_pyproject_that_is_no_toml_is_named() -> None:
+    with pytest.raises(OrchError, match=r"sub/pyproject\.toml is not valid TOML"):
+        project_rules(FileTree({"sub/pyproject.toml": "[tool.orch"}), "sub")
+    with pytest.raises(OrchError, match=r"pyproject\.toml: \[tool\.orch\.outputs\], 'a', tolerance: -1"):
+        project_rules(FileTree({"pyproject.toml": "[tool.orch.outputs]\na={tolerance=-1}"}), "")
