@@ -11,9 +11,10 @@ from typing import Any
 
 from orchestrator import ledger
 from orchestrator.cli.tell import tell, tell_notes
-from orchestrator.cli.text import age, channel_name, print_table, size
+from orchestrator.cli.text import age, channel_name, print_table, size, visible
 from orchestrator.environment.host import known_platform
 from orchestrator.environment.lock import Lock, LockedPackage, lock_ids, read_lock
+from orchestrator.environment.lock_diff import PackageChanges, package_changes
 from orchestrator.environment.manifest import FILES
 from orchestrator.environment.prefix import PREFIX_NAME, last_use
 from orchestrator.environment_of import Found, environment_of
@@ -162,27 +163,34 @@ def diff(one: str, other: str, platforms: tuple[str, ...], *, offline: bool, as_
     home = open_home(offline=offline)
     first = _lock_of(one, platforms[0] if platforms else None, home)[1]
     second = _lock_of(other or one, platforms[-1] if platforms else None, home)[1]
-    before = {(p.name, p.manager): p for p in first.packages}
-    after = {(p.name, p.manager): p for p in second.packages}
-    added = [after[key] for key in sorted(after.keys() - before.keys())]
-    removed = [before[key] for key in sorted(before.keys() - after.keys())]
-    both = [(before[key], after[key]) for key in sorted(before.keys() & after.keys())]
-    changed = [(old, new) for old, new in both if _aspects(old) != _aspects(new)]
+    changes = package_changes(first.packages, second.packages)
     if as_json:
         table = {
             "from": {"lock_id": first.lock_id, "platform": first.platform},
             "to": {"lock_id": second.lock_id, "platform": second.platform},
-            "added": [_row(p) for p in added],
-            "removed": [_row(p) for p in removed],
-            "changed": [{"from": _row(old), "to": _row(new)} for old, new in changed],
+            **changes_to_json(changes),
         }
         print(json.dumps(table, indent=2))
     else:
-        lines = [(p.name, f"+ {_named(p)}") for p in added] + [(p.name, f"- {_named(p)}") for p in removed]
-        lines += [(old.name, f"~ {old.name} {_change(old, new)}") for old, new in changed]
-        for _, line in sorted(lines):
+        for line in package_lines(changes):
             print(line)
-    return 1 if added or removed or changed else 0
+    return 1 if changes else 0
+
+
+def changes_to_json(changes: PackageChanges) -> dict[str, Any]:
+    """The JSON of what differs between two locks."""
+    return {
+        "added": [_row(p) for p in changes.added],
+        "removed": [_row(p) for p in changes.removed],
+        "changed": [{"from": _row(old), "to": _row(new)} for old, new in changes.changed],
+    }
+
+
+def package_lines(changes: PackageChanges) -> list[str]:
+    """A line for each package that differs, sorted by name."""
+    lines = [(p.name, f"+ {_named(p)}") for p in changes.added] + [(p.name, f"- {_named(p)}") for p in changes.removed]
+    lines += [(old.name, f"~ {old.name} {_change(old, new)}") for old, new in changes.changed]
+    return [visible(line, 300) for _, line in sorted(lines)]
 
 
 def _aspects(package: LockedPackage) -> dict[str, str]:
@@ -192,6 +200,7 @@ def _aspects(package: LockedPackage) -> dict[str, str]:
         "build": package.build or "",
         "channel": shown_channel(package),
         "sha256": package.sha256,
+        "file_name": package.file_name,
     }
 
 

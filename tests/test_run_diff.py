@@ -1,0 +1,162 @@
+"""What differs between two records: everything that decides a run or came of it, and nothing that is a run's own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from made_locks import write_lock
+from made_records import HOST, SPECS, finished, made_home, made_spec, running
+
+from orchestrator.environment.lock import LockedPackage
+from orchestrator.environment.lock_diff import PackageChanges
+from orchestrator.model import EnvironmentRef, Input, Metric, Output, RunRecord, RunSpec, Usage, new_run_id
+from orchestrator.paths import Home
+from orchestrator.records import spec_id
+from orchestrator.run_diff import Change, RunDiff, diff_runs
+
+SPEC = made_spec()
+DATA = SPEC.inputs[0]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A home that has neither mirrors nor locks, and no network."""
+    return replace(made_home(tmp_path / "home"), offline=True)
+
+
+def only(found: RunDiff) -> dict[str, tuple[Change, ...]]:
+    """The sections in which anything differs."""
+    return {name: changes for name, changes in found.sections.items() if changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "section", "name"),
+    [
+        ({"status": "failed"}, "result", "status"),
+        ({"exit_code": 3}, "result", "exit_code"),
+        ({"spec": replace(SPEC, source=replace(SPEC.source, url="file:///x"))}, "source", "url"),
+        ({"spec": replace(SPEC, source=replace(SPEC.source, subdir="x"))}, "source", "subdir"),
+        ({"spec": replace(SPEC, entry_point="other")}, "command", "entry_point"),
+        ({"spec": replace(SPEC, command="python")}, "command", "command"),
+        ({"spec": replace(SPEC, paths=("alpha",))}, "command", "path_parameters"),
+        ({"spec": replace(SPEC, stdin="inputs/data")}, "command", "stdin"),
+        ({"params": {**SPEC.parameters, "depth": "3"}}, "logged_parameters", "depth"),
+        ({"params": {**SPEC.parameters, "alpha": "3"}}, "logged_parameters", "alpha"),
+        ({"spec": replace(SPEC, inputs=(replace(DATA, sha256="f" * 64),))}, "inputs", "inputs/data"),
+        ({"spec": replace(SPEC, inputs=(DATA, Input("x", "x", "0" * 64, 1)))}, "inputs", "x"),
+        ({"spec": replace(SPEC, variables={"TZ": "CET", "LANG": "C.UTF-8"})}, "variables", "TZ"),
+        ({"host": {**HOST, "kernel": "6.2"}}, "host", "kernel"),
+        ({"host": {**HOST, "variables": {"HOME": "/home/ada"}}}, "host_variables", "OMP_NUM_THREADS"),
+        ({"metrics": (Metric("rmse", 0.4), Metric("mae", 0.5), Metric("r2", 0.5))}, "metrics", "rmse"),
+        ({"outputs": (Output("model.pkl", "f" * 64, 1000, 0o644),)}, "outputs", "last"),
+        ({"outputs": (Output("model.pkl", "f" * 64, 1000, 0o755), *finished().outputs[1:])}, "outputs", "model.pkl"),
+    ],
+)
+def test_one_thing_that_differs_is_the_one_that_is_told(
+    home: Home, changes: dict[str, Any], section: str, name: str
+) -> None:
+    for found in (
+        diff_runs(finished(), finished(**changes), home=home),
+        diff_runs(finished(**changes), finished(), home=home),
+    ):
+        assert {title: [change.name for change in told] for title, told in only(found).items()} == {section: [name]}
+        assert found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"as_of": "2026-01-01T00:00:00Z"}, {"platform": "osx-64"}, {"link_scripts": ("x",)}, {"paths": ("src",)}],
+)
+def test_the_environment_differs_in_more_than_its_lock(home: Home, changes: dict[str, Any]) -> None:
+    other = finished(spec=replace(SPEC, environment=replace(SPEC.environment, **changes)))
+    found = diff_runs(finished(), other, home=home)
+    assert [change.name for change in only(found)["environment"]] == list(changes)
+    assert found.notes == ()
+
+
+def test_what_is_a_runs_own_is_not_compared(home: Home) -> None:
+    other = finished(
+        run_id=new_run_id(),
+        name="x",
+        experiment="y",
+        tags={},
+        notes=("n",),
+        usage=Usage(1),
+        started_at="2027",
+        parent="1" * 32,
+    )
+    assert not diff_runs(finished(), other, home=home)
+
+
+def test_metrics_are_compared_by_their_last_value_and_nan_is_nan(home: Home) -> None:
+    one = finished(metrics=(Metric("loss", 0.9, 0), Metric("loss", math.nan, 1)))
+    assert not diff_runs(one, replace(one, metrics=(Metric("loss", math.nan, 7),)), home=home)
+    found = diff_runs(one, replace(one, metrics=(Metric("loss", -math.inf),)), home=home)
+    assert found.sections["metrics"] == (Change("loss", "NaN", "-Infinity"),)
+
+
+def test_a_run_that_goes_on_is_told(home: Home) -> None:
+    found = diff_runs(finished(), running(), home=home)
+    assert "is running; what it has yet to log and make is not compared" in found.notes[0]
+    assert found.sections["result"][0] == Change("status", "finished", "running")
+
+
+def test_secrets_are_told_where_one_run_has_them_and_named_where_both_have(home: Home) -> None:
+    spec = replace(SPEC, parameters={**SPEC.parameters, "key": ""}, secret_parameters=("key",))
+    host = {**HOST, "variables": {"MLFLOW_TRACKING_TOKEN": ""}}
+    one = finished(spec=spec, params=spec.parameters, host=host)
+    found = diff_runs(one, one, home=home)
+    assert not found
+    assert found.not_recorded == {"parameters": ("key",), "variables": (), "host_variables": ("MLFLOW_TRACKING_TOKEN",)}
+    open_spec = replace(spec, parameters={**spec.parameters, "key": "1"}, secret_parameters=())
+    found = diff_runs(one, finished(spec=open_spec, params=open_spec.parameters, host=host), home=home)
+    assert found.sections["parameters"] == (Change("key", "(not recorded)", "1"),)
+
+
+def test_what_is_not_here_is_told_and_the_rest_compared(home: Home) -> None:
+    source = replace(SPEC.source, commit="1" * 40, tree="2" * 40)
+    spec = replace(SPEC, source=source, environment=EnvironmentRef("3" * 64, "linux-64"), command="x")
+    found = diff_runs(finished(), finished(spec=spec), home=home)
+    assert (found.code, found.packages) == (None, None)
+    assert ["files of the two commits" in found.notes[0], "packages of the two" in found.notes[1]] == [True, True]
+    assert set(only(found)) == {"source", "command", "environment"}
+
+
+def test_packages_are_what_their_files_are_and_not_where_they_came_from(home: Home) -> None:
+    def package(name: str, digit: str, channel: str = "a") -> LockedPackage:
+        file_name = f"{name}-1-0.conda"
+        url = f"https://example.org/{channel}"
+        return LockedPackage("conda", name, "1", "0", f"{url}/{file_name}", file_name, digit * 64, channel=url)
+
+    locks = [
+        write_lock(home, [package("same", "0"), package("gone", "1"), package("other", "2")]),
+        write_lock(home, [package("same", "0", channel="b"), package("new", "1"), package("other", "3")]),
+    ]
+    specs = [replace(SPEC, environment=EnvironmentRef(lock_id, "linux-64")) for lock_id in locks]
+    found = diff_runs(*(finished(spec=spec) for spec in specs), home=home)
+    assert found.packages == PackageChanges(
+        added=(package("new", "1"),),
+        removed=(package("gone", "1"),),
+        changed=((package("other", "2"), package("other", "3")),),
+    )
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(one=SPECS, other=SPECS)
+def test_specs_without_differences_have_one_id(home: Home, one: RunSpec, other: RunSpec) -> None:
+    open_values: dict[str, Any] = {"secret_parameters": (), "secret_variables": (), "source": SPEC.source}
+    one = replace(one, inputs=one.inputs[:1], **open_values)
+    for part in ("command", "parameters", "paths", "inputs", "variables", "environment"):
+        changed = replace(one, **{part: getattr(other, part)}, **open_values)
+        changed = replace(changed, inputs=changed.inputs[:1])
+        found = diff_runs(_record(one), _record(changed), home=home)
+        assert bool(found) or spec_id(one) == spec_id(changed)
+
+
+def _record(spec: RunSpec) -> RunRecord:
+    return finished(spec=spec, params=spec.parameters)
