@@ -198,6 +198,8 @@ class RunRecord:
     name: str | None = None
     experiment: str = "Default"
     replay_of: str | None = None
+    verdict: Mapping[str, Any] | None = None
+    """Of a replay: what holding it against its original came to (see `replay.Verdict`)."""
     parent: str | None = None
     supervisor: ProcessIdentity | None = None
     child: ProcessIdentity | None = None

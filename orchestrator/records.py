@@ -140,6 +140,7 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "started_at": record.started_at,
         "ended_at": record.ended_at,
         "replay_of": record.replay_of,
+        "verdict": None if record.verdict is None else dict(record.verdict),
         "parent": record.parent,
         "notes": list(record.notes),
     }
@@ -181,7 +182,7 @@ def record_from_journal(run_id: str, events: Sequence[Mapping[str, Any]]) -> Run
     Each event is an object with a key `event`: `created` (spec, started_at, name, experiment, params, tags, host,
     supervisor, replay_of, parent), `started` (child), `logged` (metrics, params, tags: what the program said),
     `tags` (values; null removes), `note` (text), `orphaned`, `ended` (status, exit_code, reason, ended_at,
-    outputs, usage), `named` (name). Unknown events are passed over.
+    outputs, usage), `verdict` (verdict), `named` (name). Unknown events are passed over.
     """
     record: RunRecord | None = None
     metrics: list[Metric] = []
@@ -239,6 +240,7 @@ _STEPS = {
     "tags": lambda r, e: _tagged(r, e["values"]),
     "note": lambda r, e: replace(r, notes=(*r.notes, e["text"])),
     "orphaned": lambda r, _: replace(r, status="orphaned"),
+    "verdict": lambda r, e: replace(r, verdict=e["verdict"]),
     "named": lambda r, e: replace(r, name=e["name"]),
     "ended": _ended,
 }

@@ -188,7 +188,7 @@ def _inputs(
     """All inputs; for each `path` parameter that is one its place in the project's directory; that of stdin."""
     wanted: dict[str, Path] = {}
     for option in request.inputs:
-        origin, destination = _split_input(option, request.directory)
+        origin, destination = split_input(option, request.directory)
         _add(wanted, destination, origin)
     for declared in found.inputs:
         _add_declared(wanted, declared, resolved.source, tree)
@@ -228,7 +228,7 @@ def _default_paths(entry: project.EntryPoint, request: RunRequest, pinned: Sourc
     return defaults
 
 
-def _split_input(option: str, directory: Path) -> tuple[Path, str]:
+def split_input(option: str, directory: Path) -> tuple[Path, str]:
     """`PATH[=DEST]`; a path that holds `=` itself is taken whole when it exists."""
     path, given, destination = option, False, ""
     if "=" in option and not (directory / Path(option).expanduser()).exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator import environment, ledger, source
@@ -30,9 +31,11 @@ def run(request: RunRequest, about: Circumstances, attachment: Attachment, *, ho
         params=resolution.params,
         notes=resolution.notes,
     )
-    record = execute(resolution.spec, about, attachment, home=home, began=lambda running: _index(home, running))
-    short = _index(home, record)
-    _say_how_it_ended(record, short, resolution, request, attachment)
+    record = execute(resolution.spec, about, attachment, home=home, began=lambda running: index(home, running))
+    short = index(home, record)
+    notes = [note for note in record.notes if note not in resolution.notes]
+    notes += _left_out(request) if record.status == "failed" else []
+    say_how_it_ended(record, short, notes, attachment)
     return record.exit_code if record.exit_code is not None else OrchError.exit_code
 
 
@@ -55,7 +58,7 @@ def _finished_before(resolution: Resolution, home: Home, attachment: Attachment)
         connection.close()
 
 
-def _index(home: Home, record: RunRecord) -> str:
+def index(home: Home, record: RunRecord) -> str:
     """Index the record, and once the packages of its environment. Returns the run's short id."""
     connection = ledger.connect(home)
     try:
@@ -69,12 +72,11 @@ def _index(home: Home, record: RunRecord) -> str:
         connection.close()
 
 
-def _say_how_it_ended(
-    record: RunRecord, short: str, resolution: Resolution, request: RunRequest, attachment: Attachment
-) -> None:
-    notes = [note for note in record.notes if note not in resolution.notes]
-    if record.status == "failed":
-        notes += _left_out(request)
+def say_how_it_ended(record: RunRecord, short: str | None, notes: Sequence[str], attachment: Attachment) -> None:
+    """Tell the viewer how a run ended; `notes` are sentences that it has not been told.
+
+    `short` is the short id under which it is offered to be run again, None for a run that is not.
+    """
     attachment.progress.write(
         {
             "ended": record.status,
@@ -85,7 +87,7 @@ def _say_how_it_ended(
             "memory": record.usage.peak_memory,
             "outputs": len(record.outputs),
             "metrics": len(latest_metrics(record)),
-            "notes": notes,
+            "notes": list(notes),
         }
     )
 

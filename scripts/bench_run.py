@@ -49,6 +49,7 @@ def main() -> None:
             "plain command": [python, "step.py"],
             "git + SQLite + sha256 floor": [sys.executable, "-c", FLOOR, python, str(place / "floor.db")],
             "orch run": [ORCH, "run", ".", "-q"],
+            "orch replay": [ORCH, "replay", "-q"],
             "dvc repro -f": [PEERS / "dvc", "repro", "-f", "-q"],
             "mlflow run --env-manager local": [PEERS / "mlflow", "run", ".", "--env-manager", "local"],
             "orch --help": [ORCH, "--help"],

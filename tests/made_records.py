@@ -116,6 +116,8 @@ def journal_events(record: RunRecord) -> list[dict[str, Any]]:
             "usage": asdict(record.usage),
         }
         events.append(ended)
+    if record.verdict is not None:
+        events += [{"event": "verdict", "verdict": dict(record.verdict)}]
     return events
 
 
@@ -241,6 +243,7 @@ RECORDS = st.builds(
     name=st.none() | ANY_TEXT,
     experiment=st.just("Default") | ANY_TEXT,
     replay_of=st.none() | RUN_IDS,
+    verdict=st.none() | st.dictionaries(ANY_TEXT, ANY_TEXT | st.lists(ANY_TEXT, max_size=2), max_size=3),
     parent=st.none() | RUN_IDS,
     supervisor=st.none() | IDENTITIES,
     child=st.none() | IDENTITIES,

@@ -178,6 +178,67 @@ def run(
     )
 
 
+@app.command(epilog="Exit code: 0 reproduced, 1 something differs, 125 it could not be replayed, 2 wrong usage.")
+def replay(
+    run: Run = "latest",
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tolerance",
+            "-t",
+            metavar="[PATTERN:]TOL",
+            help="How far numbers may be off: 1e-6, rel=1e-6,abs=1e-9, or of some outputs '*.csv:1e-6'; repeatable.",
+        ),
+    ] = None,
+    repeat: Annotated[
+        int, typer.Option("--repeat", metavar="N", min=1, help="As long as something differs, up to N times.")
+    ] = 1,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--param", "-P", metavar="NAME=VALUE", help="A parameter whose value was not recorded."),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option("--env", metavar="NAME[=VALUE]", help="A variable whose value was not recorded."),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="PATH=DEST", help="Where the input at DEST is now; its bytes must be the same."
+        ),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Touch no network.")] = False,
+    keep_work: Annotated[bool, typer.Option("--keep-work", help="Keep the work directory.")] = False,
+    grace: Annotated[
+        float, typer.Option("--grace", metavar="SECONDS", min=0, help="From a stop request to the kill.")
+    ] = 10.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No word but errors.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the record, with its verdict, as JSON on stdout.")
+    ] = False,
+) -> None:
+    """Run a recorded run again, and compare what came of it."""
+    from orchestrator.cli import replay as command
+
+    raise typer.Exit(
+        command.replay_run(
+            command.Asked(
+                run=run,
+                tolerances=tuple(tolerance or ()),
+                repeat=repeat,
+                parameters=tuple(parameter or ()),
+                variables=tuple(env or ()),
+                inputs=tuple(data or ()),
+                offline=offline,
+                keep_work=keep_work,
+                grace=grace,
+                quiet=quiet,
+                as_json=as_json,
+            )
+        )
+    )
+
+
 @app.command("list")
 def list_runs(
     experiment_name: Annotated[
@@ -223,6 +284,20 @@ def get(
     from orchestrator.cli import runs
 
     runs.get(run, patterns or [], output)
+
+
+@app.command()
+def diff(
+    one: Annotated[str, typer.Argument(metavar="A", help="A run, as for `orch show`.", show_default=False)],
+    other: Annotated[str, typer.Argument(metavar="B", help="The other one.", show_default=False)],
+    patch: Annotated[bool, typer.Option("--patch", help="What differs in the code also as a patch.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Touch no network.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What differs from run A to run B: code, environment, parameters, results. Exit code 1 when anything does."""
+    from orchestrator.cli import diff as command
+
+    raise typer.Exit(command.diff(one, other, patch=patch, offline=offline, as_json=as_json))
 
 
 @app.command()

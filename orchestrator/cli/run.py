@@ -7,15 +7,18 @@ import select
 import signal
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
+
+import typer
 
 from orchestrator.cli.viewer import Seen, Wishes, watch, window_size
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.execute.execute import Circumstances
+from orchestrator.execute.execute import Attachment, Circumstances
 from orchestrator.execute.launch import Launched, launch
-from orchestrator.execute.rundir import create_run_directory
+from orchestrator.execute.rundir import RunDirectory, create_run_directory
 from orchestrator.model import new_run_id
 from orchestrator.paths import Home, open_home
 from orchestrator.resolve import RunRequest
@@ -89,24 +92,34 @@ def run(asked: Asked) -> int:
     request, about = _request(asked), _circumstances(asked, home)
     directory = create_run_directory(home, new_run_id())
     terminal = asked.tty and not asked.as_json and asked.stdin is None and sys.stdin.isatty() and sys.stdout.isatty()
-    launched = launch(
-        directory,
-        lambda attachment: run_supervised(request, about, attachment, home=home, cached=asked.cached),
-        window=window_size() if terminal else None,
-    )
     if not terminal and not asked.quiet and asked.stdin is None and _has_input():
         print("orch: the program does not get your standard input; --stdin FILE gives it a file.", file=sys.stderr)
-    try:
-        seen = watch(launched, Wishes(quiet=asked.quiet, as_json=asked.as_json, terminal=terminal))
-    except BrokenPipeError:
-        print(f"orch: nobody reads the output; the run goes on: orch logs {directory.run_id}", file=sys.stderr)
-        return 128 + signal.SIGPIPE
-    if seen.exit_code is None:
-        return _supervisor_is_gone(launched, home)
+    code, seen = follow(
+        directory,
+        lambda attachment: run_supervised(request, about, attachment, home=home, cached=asked.cached),
+        Wishes(quiet=asked.quiet, as_json=asked.as_json, terminal=terminal),
+        home,
+    )
     run_id = seen.cached or (directory.run_id if seen.ended else None)
     if run_id is not None:
         _finish(asked, run_id, seen, home)
-    return seen.exit_code
+    return code
+
+
+def follow(directory: RunDirectory, job: Callable[[Attachment], int], wishes: Wishes, home: Home) -> tuple[int, Seen]:
+    """Do a job in a supervisor of its own, and show it to its end: the job's exit code, and what the viewer was told.
+
+    Raises OrchError when the supervisor is killed.
+    """
+    launched = launch(directory, job, window=window_size() if wishes.terminal else None)
+    try:
+        seen = watch(launched, wishes)
+    except BrokenPipeError:
+        print(f"orch: nobody reads the output; the run goes on: orch logs {directory.run_id}", file=sys.stderr)
+        raise typer.Exit(128 + signal.SIGPIPE) from None
+    if seen.exit_code is None:
+        _supervisor_is_gone(launched, home)
+    return seen.exit_code, seen
 
 
 def _check_output(output: Path | None) -> None:
@@ -204,7 +217,7 @@ def _finish(asked: Asked, run_id: str, seen: Seen, home: Home) -> None:
             ) from error
 
 
-def _supervisor_is_gone(launched: Launched, home: Home) -> int:
+def _supervisor_is_gone(launched: Launched, home: Home) -> NoReturn:
     """Say what is left of a run whose supervisor was killed."""
     from orchestrator import ledger
     from orchestrator.sweep import sweep

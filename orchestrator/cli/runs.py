@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
@@ -34,6 +34,7 @@ def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json
         rows = ledger.find_runs(connection, limit=limit, experiment=experiment, status=status)
         shown = [ledger.load_run(connection, row.run_id) for row in rows]
         elsewhere = {run["run_id"]: _elsewhere(home, run) for run in shown}
+        varying = {run["spec_id"] for run in shown if ledger.varying_outputs(connection, run["spec_id"])}
         ids = [ledger.short_id(connection, row.run_id) for row in rows]
     if as_json:
         print(json.dumps(shown, indent=2))
@@ -41,7 +42,9 @@ def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json
         print("no such runs." if experiment or status else "no runs yet: orch run REPO makes the first.")
     else:
         headers = ["RUN", "NAME", "STATUS", "STARTED", "TOOK", "SOURCE", "ENTRY", "METRICS", "PARAMETERS"]
-        table = [[short, *_list_row(run, elsewhere[run["run_id"]])] for short, run in zip(ids, shown, strict=True)]
+        table = [
+            [short, *_list_row(run, elsewhere[run["run_id"]], varying)] for short, run in zip(ids, shown, strict=True)
+        ]
         # A column that says nothing is left out: most runs have no name and the entry point main.
         kept = [i for i, h in enumerate(headers) if h not in ("NAME", "ENTRY") or {r[i] for r in table} - {"", "main"}]
         text.print_table([headers[i] for i in kept], [[row[i] for i in kept] for row in table])
@@ -57,6 +60,7 @@ def show(wanted: str, *, as_json: bool) -> None:
             return
         ref = run["spec"]["environment"]
         packages = ledger.package_count(connection, ref["lock_id"], ref["platform"])
+        varying = ledger.varying_outputs(connection, run["spec_id"])
     for label, value in _facts(run, packages, home):
         print(f"{label:<13}{value}")
     secrets = run["spec"]["secret_parameters"]
@@ -68,6 +72,9 @@ def show(wanted: str, *, as_json: bool) -> None:
     _print_section(
         "outputs", [[text.visible(o["path"], 300), text.size(o["size"]), o["sha256"][:16]] for o in run["outputs"]]
     )
+    if varying:
+        names = ", ".join(text.visible(path, 300) for path in varying[:5]) + (", ..." if len(varying) > 5 else "")
+        print(f"\nnot deterministic: runs of this spec have different {names}")
     for note in run["notes"]:
         print(f"note: {text.visible(note, 1000)}")
     logs = RunDirectory(home.run(run_id))
@@ -183,13 +190,16 @@ def _elsewhere(home: Home, run: dict[str, Any]) -> str:
     return f" on {host}, seen {text.duration(max(0.0, time.time() - beat))} ago"
 
 
-def _list_row(run: dict[str, Any], elsewhere: str) -> list[str]:
+def _list_row(run: dict[str, Any], elsewhere: str, varying: Container[str]) -> list[str]:
     source = run["spec"]["source"]
     name = source["url"].rstrip("/").rpartition("/")[2].removesuffix(".git")
     name += f"#{source['subdir']}" if source["subdir"] else ""
     return [
         text.visible(run["name"] or ""),
-        run["status"] + (f" ({run['exit_code']})" if run["status"] == "failed" else "") + elsewhere,
+        run["status"]
+        + (f" ({run['exit_code']})" if run["status"] == "failed" else "")
+        + _verdict(run, varying)
+        + elsewhere,
         text.age(run["started_at"]),
         _took(run),
         f"{text.visible(name)}@{source['commit'][:7]}{'*' if source['dirty'] else ''}",
@@ -197,6 +207,12 @@ def _list_row(run: dict[str, Any], elsewhere: str) -> list[str]:
         " ".join(f"{text.visible(k)}={text.number(v)}" for k, v in run["metrics"].items()),
         " ".join(f"{text.visible(k)}={text.visible(v)}" for k, v in run["params"].items()),
     ]
+
+
+def _verdict(run: dict[str, Any], varying: Container[str]) -> str:
+    """What is known of whether the result comes out again."""
+    verdict = f", {run['verdict']['result']}" if run["verdict"] else ""
+    return verdict + (", varies" if run["status"] == "finished" and run["spec_id"] in varying else "")
 
 
 def _took(run: dict[str, Any]) -> str:
@@ -212,6 +228,9 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
     if run["exit_code"]:
         status += f", exit code {run['exit_code']}"
     yield "status", status + (f", {run['reason']}" if run["reason"] else "")
+    if run["replay_of"]:
+        found = run["verdict"] or {"result": "not compared"}
+        yield "replay of", f"{run['replay_of']}, {found['result']}"
     yield "started", run["started_at"]
     if run["exit_code"] is not None:
         usage = run["usage"]

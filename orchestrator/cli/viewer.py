@@ -290,7 +290,8 @@ def _print_end(line: Mapping[str, Any], seen: Seen) -> None:
     elif line["exit_code"]:
         facts.insert(0, f"exit code {line['exit_code']}")
     _print(line["ended"], ", ".join(facts), seen)
-    sys.stderr.write(f"run {line['run']}  see it again: orch show {line['run']}\n")
+    if line["run"] is not None:
+        sys.stderr.write(f"run {line['run']}  again: orch replay {line['run']}\n")
 
 
 def _dim(text: str) -> str:

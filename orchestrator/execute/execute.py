@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator import environment, journal, project, source, store
 from orchestrator.errors import OrchError
@@ -63,6 +63,8 @@ class Circumstances:
     replay_of: str | None = None
     grace: float = 10.0
     keep_work: bool = False
+    verify: Literal["quick", "full"] = "quick"
+    """How the environment is looked at before it is used (see `environment.use_prefix`)."""
     store_inputs: bool = False
 
 
@@ -83,7 +85,9 @@ def execute(
     directory, report = attachment.directory, attachment.progress
     work = WorkDirectory(home.work / directory.run_id, spec.source.subdir)
     ref = spec.environment
-    ready = environment.use_prefix(ref.lock_id, home=home, report=report, link_scripts=ref.link_scripts)
+    ready = environment.use_prefix(
+        ref.lock_id, home=home, report=report, verify=about.verify, link_scripts=ref.link_scripts
+    )
     with ExitStack() as cleanup, ready as prefix:
         cleanup.callback(_remove, work.root, report)
         count = plural(prefix.packages, "package")

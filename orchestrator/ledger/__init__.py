@@ -15,6 +15,7 @@ from orchestrator.ledger.query import (
     load_run,
     resolve_run,
     short_id,
+    varying_outputs,
 )
 from orchestrator.ledger.rebuild import index_run, missing_runs, read_run, rebuild
 from orchestrator.ledger.values import version_key
@@ -53,6 +54,7 @@ __all__ = [
     "resolve_run",
     "runs_by_lock",
     "short_id",
+    "varying_outputs",
     "version_key",
     "write_environment",
     "write_experiment",

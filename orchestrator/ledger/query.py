@@ -124,6 +124,7 @@ def load_run(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
             "started_at": row["started_at"],
             "ended_at": row["ended_at"],
             "replay_of": row["replay_of"],
+            "verdict": None if row["verdict"] is None else json.loads(row["verdict"]),
             "parent": row["parent"],
             "notes": _notes(connection, run_id),
         }
@@ -262,6 +263,28 @@ def find_by_spec(connection: sqlite3.Connection, spec_id: str, *, status: str = 
     with telling(connection):
         found: str | None = connection.execute(newest, (spec_id, status)).fetchone()[0]
     return found
+
+
+def varying_outputs(connection: sqlite3.Connection, spec_id: str) -> list[str]:
+    """The paths of outputs that are not the same in all finished runs of a spec: it is not deterministic.
+
+    Runs with secrets are passed over: their values, which no record has, may have been others.
+    """
+    with telling(connection):
+        rows = connection.execute(_VARYING, {"spec_id": spec_id}).fetchall()
+    return [str(from_text(path)) for (path,) in rows]
+
+
+_VARYING = """
+WITH same AS (
+    SELECT run_id FROM runs JOIN specs USING (spec_id)
+    WHERE spec_id = :spec_id AND status = 'finished'
+        AND json_array_length(canonical, '$.secret_parameters') = 0
+        AND json_array_length(canonical, '$.secret_variables') = 0
+)
+SELECT path FROM outputs WHERE run_id IN (SELECT run_id FROM same)
+GROUP BY path HAVING COUNT(DISTINCT sha256) > 1 OR COUNT(*) < (SELECT COUNT(*) FROM same) ORDER BY path
+"""
 
 
 def experiment_name(connection: sqlite3.Connection, experiment_id: str) -> str | None:

@@ -209,3 +209,11 @@ def _environments_of_runs(database: Database) -> None:
 
 
 MIGRATIONS(name="0002_environments_of_runs")(_environments_of_runs)
+
+
+def _verdicts(database: Database) -> None:
+    # Of replays, JSON; NULL for all other runs.
+    database.execute("ALTER TABLE runs ADD COLUMN verdict TEXT")
+
+
+MIGRATIONS(name="0003_verdicts")(_verdicts)

@@ -95,17 +95,24 @@ def made_schema(connection: sqlite3.Connection) -> str:
 def test_the_schema_stays_as_it_was_released(home: Home) -> None:
     """A released migration is never edited: change the schema with a new one, and add its file here."""
     with closing(ledger.connect(home)) as connection:
-        assert made_schema(connection) == (SCHEMAS / "schema-2.sql").read_text("utf-8")
+        assert made_schema(connection) == (SCHEMAS / "schema-3.sql").read_text("utf-8")
 
 
-def test_a_ledger_of_version_1_is_brought_up_and_keeps_its_runs(home: Home) -> None:
+@pytest.mark.parametrize(
+    ("version", "added", "migrations"),
+    [(1, ["as_of", "other_locks", "verdict"], ["0002", "0003"]), (2, ["verdict"], ["0003"])],
+)
+def test_an_older_ledger_is_brought_up_and_keeps_its_runs(
+    home: Home, version: int, added: list[str], migrations: list[str]
+) -> None:
     rows = fill(home)
     with closing(sqlite3.connect(home.ledger, isolation_level=None)) as older:
-        for column in ("as_of", "other_locks"):
+        for column in added:
             older.execute(f"ALTER TABLE runs DROP COLUMN {column}")
-        older.execute("DELETE FROM _sqlite_migrations WHERE name = '0002_environments_of_runs'")
-        older.execute("PRAGMA user_version = 1")
-        assert made_schema(older) == (SCHEMAS / "schema-1.sql").read_text("utf-8")
+        for name in migrations:
+            older.execute("DELETE FROM _sqlite_migrations WHERE name LIKE ?", (f"{name}%",))
+        older.execute(f"PRAGMA user_version = {version}")
+        assert made_schema(older) == (SCHEMAS / f"schema-{version}.sql").read_text("utf-8")
 
     with closing(ledger.connect(home)) as newer:
         assert dump(newer) == rows
@@ -122,7 +129,7 @@ def test_a_newer_ledger_is_refused_and_not_touched(home: Home) -> None:
         lambda: ledger.rebuild(home, report=report.silent),
     ]
     for action in actions:
-        with pytest.raises(OrchError, match="schema version 7, this orch knows 2"):
+        with pytest.raises(OrchError, match="schema version 7, this orch knows 3"):
             action()
     assert home.ledger.read_bytes() == before
 
