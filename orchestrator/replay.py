@@ -18,7 +18,7 @@ from orchestrator.compare import (
     project_rules,
 )
 from orchestrator.environment.host import current_subdir
-from orchestrator.errors import OrchError
+from orchestrator.errors import OrchError, UsageError
 from orchestrator.execute.execute import Attachment, Circumstances, current_record, execute
 from orchestrator.model import RunRecord, RunSpec
 from orchestrator.paths import Home
@@ -68,8 +68,12 @@ def replay(request: ReplayRequest, about: Circumstances, attachment: Attachment,
     """Do one replay under the supervision of this process: 0 reproduced, 1 differs. Raises OrchError when it can't."""
     original = recorded(request.run_id, home)
     spec, notes = _on_this_machine(original.spec, request)
-    with source.open_tree(spec.source, home=home) as tree:
-        rules = joined(request.rules, project_rules(tree, spec.source.subdir))
+    try:
+        with source.open_tree(spec.source, home=home) as tree:
+            rules = joined(request.rules, project_rules(tree, spec.source.subdir))
+    except OrchError as error:
+        # The commit can't be mended any more: what it declares wrongly must not keep it from being replayed.
+        rules, notes = request.rules, (*notes, f"what the project declares for its outputs has no say: {error}")
     about = replace(
         about,
         replay_of=original.run_id,
@@ -80,6 +84,9 @@ def replay(request: ReplayRequest, about: Circumstances, attachment: Attachment,
         verify="full",
     )
     record = execute(spec, about, attachment, home=home, began=lambda running: index(home, running))
+    if record.status == "stopped":
+        raise OrchError(f"the replay was stopped ({record.reason}), so nothing was compared.")
+    attachment.progress("comparing", "its outputs and metrics with the record")
     found = verdict(original, record, rules, home=home)
     attachment.directory.record("verdict", verdict=verdict_to_json(found))
     record = current_record(attachment.directory)
@@ -89,8 +96,11 @@ def replay(request: ReplayRequest, about: Circumstances, attachment: Attachment,
 
 
 def recorded(run_id: str, home: Home) -> RunRecord:
-    """The record of a run that has ended by itself. Raises OrchError for another one."""
+    """The record of a run that has ended by itself; of a replay, that of its original. Raises OrchError otherwise."""
     record = ledger.read_run(home, run_id)
+    if record is not None and record.replay_of is not None:
+        # Or a drift would become the measure of what comes after it.
+        record = ledger.read_run(home, record.replay_of)
     if record is None:
         raise OrchError(f"run {run_id} has no directory any more, so nothing tells what it was.")
     if record.status not in ("finished", "failed"):
@@ -139,22 +149,26 @@ def verdict_to_json(found: Verdict) -> dict[str, Any]:
 
 
 def varying(records: Sequence[RunRecord]) -> set[str]:
-    """What came out differently in several replays of one run: paths of outputs, names of metrics.
+    """What came out differently in several replays of one run: paths of outputs, names of metrics, the exit code.
 
     What their verdicts call the same, byte for byte or by a rule, is.
     """
     each = [_came_out(record) for record in records]
-    names = set().union(*each)
-    return {name for name in names if len({one.get(name) for one in each}) > 1}
+    keys = set().union(*each)
+    return {key[1] for key in keys if len({one.get(key) for one in each}) > 1}
 
 
-def _came_out(record: RunRecord) -> dict[str, Any]:
-    found = record.verdict or {}
-    same = [item["path"] for item in found["outputs"] if item["result"] in ("identical", "equivalent")]
-    outputs = {output.path: "as recorded" if output.path in same else output.sha256 for output in record.outputs}
-    near = ("equal", "within tolerance")
-    metrics = {m["name"]: "as recorded" if m["result"] in near else m["replayed"] for m in found["metrics"]}
-    return {**outputs, **metrics}
+def _came_out(record: RunRecord) -> dict[tuple[str, str], Any]:
+    found = record.verdict or {"outputs": [], "metrics": []}
+    hashes = {output.path: output.sha256 for output in record.outputs}
+    came: dict[tuple[str, str], Any] = {("exit code", "the exit code"): record.exit_code}
+    for item in found["outputs"]:
+        same = item["result"] in ("identical", "equivalent")
+        came["output", item["path"]] = "as recorded" if same else hashes.get(item["path"], item["result"])
+    for item in found["metrics"]:
+        near = item["result"] in ("equal", "within tolerance")
+        came["metric", item["name"]] = "as recorded" if near else item["replayed"]
+    return came
 
 
 def _on_this_machine(spec: RunSpec, request: ReplayRequest) -> tuple[RunSpec, tuple[str, ...]]:
@@ -180,6 +194,8 @@ def _on_this_machine(spec: RunSpec, request: ReplayRequest) -> tuple[RunSpec, tu
 
 
 def _given(names: Sequence[str], values: Mapping[str, str], what: str, option: str) -> dict[str, str]:
+    for name in values.keys() - set(names):
+        raise UsageError(f"{option} {name}: a replay has the recorded values; only those of secrets are given again.")
     missing = [name for name in names if name not in values]
     if missing:
         raise OrchError(

@@ -47,7 +47,7 @@ class Asked:
 
 
 def replay_run(asked: Asked) -> int:
-    """Replay, up to `--repeat` times as long as something differs. Returns 0 reproduced, 1 differs, 125 could not."""
+    """Replay; when something differs, `--repeat` times. Returns 0 reproduced, 1 anything differed, 125 could not."""
     home = open_home(offline=asked.offline)
     request = _request(asked, home)
     original = recorded(request.run_id, home)
@@ -55,8 +55,8 @@ def replay_run(asked: Asked) -> int:
         environ=dict(os.environ), experiment=original.experiment, keep_work=asked.keep_work, grace=asked.grace
     )
     done: list[RunRecord] = []
-    code = DIFFERS
-    while code == DIFFERS and len(done) < asked.repeat:
+    # One that comes out right after one that did not proves nothing: all are run then.
+    while not done or (len(done) < asked.repeat and any(not _is_reproduced(record) for record in done)):
         directory = create_run_directory(home, new_run_id())
         wishes = Wishes(quiet=asked.quiet, as_json=asked.as_json)
         code, _ = follow(directory, lambda attachment: replay(request, about, attachment, home=home), wishes, home)
@@ -67,7 +67,11 @@ def replay_run(asked: Asked) -> int:
             raise OrchError(f"run {directory.run_id} has no verdict.")
         done.append(record)
     _show(asked, original, done, home)
-    return code
+    return 0 if all(map(_is_reproduced, done)) else DIFFERS
+
+
+def _is_reproduced(record: RunRecord) -> bool:
+    return record.verdict is not None and record.verdict["result"] == "reproduced"
 
 
 def _request(asked: Asked, home: Home) -> ReplayRequest:
@@ -89,41 +93,51 @@ def _request(asked: Asked, home: Home) -> ReplayRequest:
 def _show(asked: Asked, original: RunRecord, done: Sequence[RunRecord], home: Home) -> None:
     from orchestrator.cli import runs
 
+    # The first that differs tells most.
+    record = next((one for one in done if not _is_reproduced(one)), done[0])
     if asked.as_json:
-        runs.print_record(home, done[-1].run_id)
+        runs.print_record(home, record.run_id)
     if asked.quiet or asked.as_json:
         return
-    found: Mapping[str, Any] = done[-1].verdict or {}
-    print(f"\n{found['result']}: run {done[-1].run_id[:16]} of {original.run_id[:16]}")
-    for line in _lines(found):
+    found: Mapping[str, Any] = record.verdict or {}
+    print(f"\n{found['result']}: run {record.run_id[:16]} of {original.run_id[:16]}")
+    for line in verdict_lines(found):
         print(line)
     if len(done) > 1:
         print(_why(done))
 
 
-def _lines(found: Mapping[str, Any]) -> Iterator[str]:
-    recorded_code, code = found["exit_code"]
-    if recorded_code != code:
-        yield f"  exit code {code}, recorded {recorded_code}"
-    same = [item for item in found["outputs"] if item["result"] == "identical"]
-    if same:
-        yield f"  {plural(len(same), 'output')} identical"
-    others = [item for item in found["outputs"] if item["result"] != "identical"]
+def verdict_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What a verdict says, in lines for people."""
+    before, now = found["exit_code"]
+    if before != now:
+        yield f"  exit code {now}, recorded {before}"
+    if not found["outputs"] and not found["metrics"]:
+        yield "  there are no outputs and no metrics: only the exit code was compared"
+    yield from _output_lines(found["outputs"])
+    yield from _metric_lines(found["metrics"])
+    yield f"  environment {found['environment']}"
+    for name, recorded_fact, fact in found["host"] if found["result"] == "differs" else ():
+        yield f"  host {name}: {text.visible(str(fact), 80)}, recorded {text.visible(str(recorded_fact), 80)}"
+
+
+def _output_lines(outputs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    others = [item for item in outputs if item["result"] != "identical"]
+    if same := len(outputs) - len(others):
+        yield f"  {plural(same, 'output')} identical"
     for item in others[:_SHOWN]:
         yield f"  {item['result']:<10}  {text.visible(item['path'], 200)}{_where(item)}"
     if len(others) > _SHOWN:
         yield f"  and {len(others) - _SHOWN} more; --json has them all"
-    equal = [item for item in found["metrics"] if item["result"] == "equal"]
-    if equal:
-        yield f"  {plural(len(equal), 'metric')} equal"
-    for item in found["metrics"]:
-        if item["result"] != "equal":
-            values = f"{_number(item['recorded'])} -> {_number(item['replayed'])}"
-            yield f"  metric {text.visible(item['name'])}: {item['result']}, {values}"
-    yield f"  environment {found['environment']}"
-    if found["result"] == "differs":
-        for name, before, now in found["host"]:
-            yield f"  host {name}: {text.visible(str(now), 80)}, recorded {text.visible(str(before), 80)}"
+
+
+def _metric_lines(metrics: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    others = [item for item in metrics if item["result"] != "equal"]
+    if same := len(metrics) - len(others):
+        yield f"  {plural(same, 'metric')} equal"
+    for item in others:
+        values = f"{item['recorded']} -> {item['replayed']}"
+        yield f"  metric {text.visible(item['name'])}: {item['result']}, {values}"
 
 
 def _where(item: Mapping[str, Any]) -> str:
@@ -137,10 +151,6 @@ def _where(item: Mapping[str, Any]) -> str:
     if item["note"] is not None:
         parts.append(text.visible(item["note"], 200))
     return f"  ({'; '.join(parts)})" if parts else ""
-
-
-def _number(value: float | str | None) -> str:
-    return "none" if value is None else text.number(value)
 
 
 def _why(done: Sequence[RunRecord]) -> str:

@@ -34,7 +34,9 @@ def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json
         rows = ledger.find_runs(connection, limit=limit, experiment=experiment, status=status)
         shown = [ledger.load_run(connection, row.run_id) for row in rows]
         elsewhere = {run["run_id"]: _elsewhere(home, run) for run in shown}
-        varying = {run["spec_id"] for run in shown if ledger.varying_outputs(connection, run["spec_id"])}
+        varying = {
+            spec_id for spec_id in {run["spec_id"] for run in shown} if ledger.varying_outputs(connection, spec_id)
+        }
         ids = [ledger.short_id(connection, row.run_id) for row in rows]
     if as_json:
         print(json.dumps(shown, indent=2))
@@ -72,6 +74,11 @@ def show(wanted: str, *, as_json: bool) -> None:
     _print_section(
         "outputs", [[text.visible(o["path"], 300), text.size(o["size"]), o["sha256"][:16]] for o in run["outputs"]]
     )
+    if run["verdict"]:
+        from orchestrator.cli.replay import verdict_lines
+
+        print("\nheld against the original")
+        print("\n".join(verdict_lines(run["verdict"])))
     if varying:
         names = ", ".join(text.visible(path, 300) for path in varying[:5]) + (", ..." if len(varying) > 5 else "")
         print(f"\nnot deterministic: runs of this spec have different {names}")

@@ -268,11 +268,17 @@ def find_by_spec(connection: sqlite3.Connection, spec_id: str, *, status: str = 
 def varying_outputs(connection: sqlite3.Connection, spec_id: str) -> list[str]:
     """The paths of outputs that are not the same in all finished runs of a spec: it is not deterministic.
 
-    Runs with secrets are passed over: their values, which no record has, may have been others.
+    Runs with secrets are passed over: their values, which no record has, may have been others. So are outputs that a
+    replay's verdict calls equivalent, and those named after their run.
     """
     with telling(connection):
         rows = connection.execute(_VARYING, {"spec_id": spec_id}).fetchall()
-    return [str(from_text(path)) for (path,) in rows]
+        verdicts = connection.execute(
+            "SELECT verdict FROM runs WHERE spec_id = ? AND verdict IS NOT NULL", (spec_id,)
+        ).fetchall()
+    items = [item for (verdict,) in verdicts for item in json.loads(verdict)["outputs"]] if rows else []
+    near = {item["path"] for item in items if item["result"] == "equivalent"}
+    return [path for path in (str(from_text(path)) for (path,) in rows) if path not in near]
 
 
 _VARYING = """
@@ -282,7 +288,7 @@ WITH same AS (
         AND json_array_length(canonical, '$.secret_parameters') = 0
         AND json_array_length(canonical, '$.secret_variables') = 0
 )
-SELECT path FROM outputs WHERE run_id IN (SELECT run_id FROM same)
+SELECT path FROM outputs WHERE run_id IN (SELECT run_id FROM same) AND instr(path, run_id) = 0
 GROUP BY path HAVING COUNT(DISTINCT sha256) > 1 OR COUNT(*) < (SELECT COUNT(*) FROM same) ORDER BY path
 """
 

@@ -97,7 +97,7 @@ def _changes(one: Source, other: Source, world: World, *, patch: bool) -> CodeCh
     env = local_env(mirrors[0], alternates=alternates, config=_SETTINGS)
     commits = (one.commit, other.commit)
     entries = list(_entries(_git_diff("--raw", "--numstat", "--no-abbrev", "-z", commits=commits, env=env)))
-    text = os.fsdecode(_git_diff("--patch", commits=commits, env=env)) if patch else None
+    text = os.fsdecode(_git_diff("--patch", "--binary", "--full-index", commits=commits, env=env)) if patch else None
     return CodeChange(
         tuple(sorted((f for e in entries for f in e.files), key=lambda file: file.path)),
         _submodule_changes(one, other, entries),

@@ -93,6 +93,73 @@ def test_a_real_difference_is_told_from_chance(make: Make, tmp_path: Path) -> No
     assert "the 2 replays agree with each other and not with the record: a real difference." in said
 
 
+def test_one_that_comes_out_right_after_one_that_did_not_is_no_success(make: Make, tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    program = (
+        f"from pathlib import Path\nplace = Path({str(counter)!r})\nnumber = int(place.read_text())\n"
+        "place.write_text(str(number + 1))\nPath('a.txt').write_text(str(number % 2))\n"
+    )
+    run = orch_json("run", make(program), "-q")
+    done = orch("replay", run["run_id"], "--repeat", "3", code=1)
+    assert "differs: run " in done.stdout
+    assert "a.txt: not the same in 3 replays" in done.stdout
+
+
+def test_a_replay_of_a_replay_is_one_of_the_original(make: Make, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.txt"
+    outside.write_text("then")
+    run = orch_json("run", make(f"open('x.txt', 'w').write(open({str(outside)!r}).read())\n"), "-q")
+    outside.write_text("now")
+    for _ in range(2):
+        record = json.loads(orch("replay", "--json", code=1).stdout)
+        assert record["replay_of"] == run["run_id"]
+
+
+def test_a_run_with_nothing_to_compare_says_so(make: Make) -> None:
+    orch("run", make("print(1)\n"), "-q")
+    assert "there are no outputs and no metrics: only the exit code was compared" in orch("replay").stdout
+
+
+def test_what_the_project_declares_wrongly_does_not_keep_it_from_being_replayed(make: Make) -> None:
+    folder = make("open('a.txt', 'w').write('1')\n")
+    with (folder / "MLproject").open("a") as file:
+        file.write("outputs:\n  a.txt: {tolerence: 1e-6}\n")
+    run = orch_json("run", folder, "-q")
+    record = replayed(run)
+    assert any("what the project declares for its outputs has no say" in note for note in record["notes"])
+
+
+def test_only_what_was_not_recorded_is_given_again(make: Make) -> None:
+    run = orch_json("run", make("open('a.txt', 'w').write('1')\n"), "-q")
+    for option in (("-P", "alpha=6"), ("--env", "FOO=1")):
+        assert "has the recorded values" in orch("replay", run["run_id"], *option, code=2).stderr
+
+
+def test_a_replay_that_is_stopped_has_no_verdict(make: Make) -> None:
+    program = "import time\nopen('x', 'w').write('1')\ntime.sleep(3)\n"
+    run = orch_json("run", make(program), "-q")
+    with subprocess.Popen(
+        [ORCH, "replay", run["run_id"], "--repeat", "3"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not orch_json("list", "--status", "running") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 125
+    assert "the replay was stopped" in said
+    assert [row["status"] for row in orch_json("list")] == ["stopped", "finished"]
+
+
+def test_what_a_rule_calls_equivalent_is_not_said_to_vary(make: Make) -> None:
+    run = orch_json("run", make("import os\nopen('id.txt', 'w').write(os.environ['ORCH_RUN_ID'])\n"), "-q")
+    assert results(replayed(run)) == {"id.txt": "equivalent"}
+    assert "varies" not in orch("list").stdout
+    assert "own-run-id-1" in orch("show").stdout
+
+
 def test_the_ledger_knows_what_varies_without_running_anything(make: Make) -> None:
     folder = make("import os\nopen('x.txt', 'w').write(os.urandom(4).hex())\nopen('same.txt', 'w').write('1')\n")
     orch("run", folder, "-q")
