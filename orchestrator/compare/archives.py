@@ -56,17 +56,15 @@ def read_zip(content: bytes, largest: int) -> list[Member]:
 
 def read_gzip(content: bytes, largest: int) -> bytes:
     """What is compressed in it. Raises ValueError when it can't be read or holds more than `largest` bytes."""
-    whole = b""
-    rest = content
+    import gzip
+
     try:
-        while rest:
-            part = zlib.decompressobj(31)
-            whole += part.decompress(rest, largest + 1 - len(whole))
-            if not part.eof or len(whole) > largest:
-                raise ValueError("too large, or cut off")
-            rest = part.unused_data
-    except zlib.error as error:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            whole = file.read(largest + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"no gzip file that can be read: {error}") from error
+    if len(whole) > largest:
+        raise ValueError("too large")
     return whole
 
 

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -13,6 +14,10 @@ from orchestrator.compare.rules import EXACT, Tolerance
 
 SHOWN = 80
 """So many characters of a value are shown at most."""
+
+
+Number = float | Decimal
+"""A Decimal where a double would not hold what is written: more digits, too large, too small. An int is a float."""
 
 
 class Absence(Enum):
@@ -66,8 +71,7 @@ def judge(pairs: Iterable[Pair], tolerance: Tolerance) -> Difference:
             beyond = pair
         if numbers and (error := _error(a, b)) is not None:
             absolute = max(absolute, error)
-            if a:
-                relative = max(relative, _ratio(error, a))
+            relative = max(relative, _ratio(error, a))
     return Difference(
         beyond is None,
         beyond or first,
@@ -78,31 +82,43 @@ def judge(pairs: Iterable[Pair], tolerance: Tolerance) -> Difference:
 
 def is_number(value: object) -> bool:
     """Whether it is a number; `true` is none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
 
 
-def near(recorded: float, replayed: float, tolerance: Tolerance) -> bool:
+def near(recorded: Number, replayed: Number, tolerance: Tolerance) -> bool:
     """Whether the replayed number is within the tolerance of the recorded one."""
     if recorded == replayed or (recorded != recorded and replayed != replayed):
         return True
+    if not tolerance.absolute and not tolerance.relative:  # what a subtraction rounds away counts
+        return False
     try:
+        if isinstance(recorded, Decimal) or isinstance(replayed, Decimal):
+            a, b = Decimal(recorded), Decimal(replayed)
+            limit = Decimal(tolerance.absolute) + Decimal(tolerance.relative) * abs(a)
+            return a.is_finite() and b.is_finite() and abs(a - b) <= limit
         error = abs(recorded - replayed)
         return error < math.inf and error <= tolerance.absolute + tolerance.relative * abs(recorded)
-    except OverflowError:  # an integer that no double holds
+    except ArithmeticError:  # an integer that no double holds, an exponent that no Decimal does
         return False
 
 
-def _error(a: float, b: float) -> float | None:
+def _error(a: Number, b: Number) -> float | None:
     try:
-        error = float(abs(a - b))
-    except OverflowError:
+        if isinstance(a, Decimal) or isinstance(b, Decimal):
+            a, b = Decimal(a), Decimal(b)
+            error = float(abs(a - b))
+        else:
+            error = float(abs(a - b))
+    except ArithmeticError:
         return None
     return error if math.isfinite(error) else None
 
 
-def _ratio(error: float, a: float) -> float:
+def _ratio(error: float, a: Number) -> float:
+    """-1 where there is none."""
     try:
-        return error / abs(a)
+        a = float(a) if isinstance(a, Decimal) else a
+        return error / abs(a) if a else -1.0
     except OverflowError:
         return 0.0
 
@@ -133,10 +149,12 @@ def printable(text: str) -> str:
 def _text(value: Any, quoted: bool) -> str | None:
     if value is ABSENT:
         return None
+    if isinstance(value, Decimal):
+        return str(value)
     if isinstance(value, str) and not quoted:
         return printable(value)
     try:
-        return printable(json.dumps(value, ensure_ascii=False))
+        return printable(json.dumps(value, ensure_ascii=False, default=float))
     except RecursionError:
         return f"a deep {type(value).__name__}"
 

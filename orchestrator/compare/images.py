@@ -28,6 +28,8 @@ _CODES = {"L": "B", "LA": "B", "RGB": "B", "RGBA": "B", "CMYK": "B", "YCbCr": "B
 }
 _PLAIN = {"1": "L", "P": "RGBA", "PA": "RGBA"}
 """Modes whose numbers are no colours, and what they are turned into."""
+_BITS = 258
+"""The tag of a TIFF for how many bits each number of a pixel has."""
 
 
 def image_kind(content: bytes) -> str | None:
@@ -55,6 +57,8 @@ def image_pairs(kind: str, recorded: bytes, replayed: bytes, largest: int) -> It
 
 def _frames(kind: str, content: bytes, largest: int) -> list[Any]:
     pillow, sequence = import_module("PIL.Image"), import_module("PIL.ImageSequence")
+    if kind == "png" and _is_deep(content):
+        raise ValueError("Pillow keeps only 8 bits")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -65,12 +69,20 @@ def _frames(kind: str, content: bytes, largest: int) -> list[Any]:
                 numbers += math.prod(frame.size) * 4
                 if numbers > largest:
                     raise ValueError("too large")
+                if _CODES.get(frame.mode) == "B" and max(getattr(frame, "tag_v2", {}).get(_BITS) or (8,)) > 8:
+                    raise ValueError("Pillow keeps only 8 bits")
                 frames.append(frame.convert(_PLAIN.get(frame.mode, frame.mode)).copy())
     except Exception as error:  # of every kind, in what others wrote
         raise ValueError(f"no image that can be read: {error}") from error
     if any(frame.mode not in _CODES for frame in frames):
         raise ValueError("numbers of an unknown kind")
     return frames
+
+
+def _is_deep(png: bytes) -> bool:
+    """Whether its header tells of colours, or of an alpha channel, of 16 bits."""
+    depth, colour_type = png[24:25], png[25:26]
+    return depth == b"\x10" and colour_type != b"\0"
 
 
 def _all_frames(one: list[Any], other: list[Any]) -> Iterator[Pair]:

@@ -48,8 +48,8 @@ class OutputVerdict:
 def compare_outputs(recorded: RunRecord, replayed: RunRecord, *, home: Home, rules: Rules) -> tuple[OutputVerdict, ...]:
     """A verdict for each output of either run, the recorded ones first, in their order.
 
-    A file of the same sha256 is not read. Raises OrchError, naming output and hash, when one that must be read is not
-    in the store, or is damaged.
+    A file of the same sha256 is not read. One that must be read but is damaged in the store, or not there, is
+    `different`, with a note.
     """
     before = {output.path: output for output in recorded.outputs}
     after = {output.path: output for output in replayed.outputs}
@@ -133,8 +133,11 @@ def _verdict(
     elif max(one.size, other.size) > LARGEST:
         found = Found("bytes", False, note=f"a file above {LARGEST // 1_000_000} MB is compared by its hash")
     else:
-        contents = (_read(*recorded, home), _read(*replayed, home))
-        found = compare_contents(one.path, *contents, Context(*names, declared))
+        before, after = _read(one, home), _read(other, home)
+        if before is None or after is None:
+            found = Found("bytes", False, note="a stored file is damaged or gone, so only the hashes were compared")
+        else:
+            found = compare_contents(one.path, before, after, Context(*names, declared))
     return OutputVerdict(
         one.path,
         "equivalent" if found.equal else "different",
@@ -160,24 +163,24 @@ def _links(one: Output, other: Output, names: tuple[OwnNames, OwnNames]) -> Foun
 # --- out of the store -------------------------------------------------------------------------------------------
 
 
-def _read(record: RunRecord, output: Output, home: Home) -> bytes:
+def _read(output: Output, home: Home) -> bytes | None:
+    """None when it is damaged or not there."""
     try:
         return store.read_blob(home, output.sha256)
-    except OrchError as error:
-        raise OrchError(
-            f"the output {output.path} of run {record.run_id[:16]} ({output.sha256}) can't be compared: {error}"
-        ) from error
+    except OrchError:
+        return None
 
 
 def _mlflow_ids(record: RunRecord, others: Mapping[str, Output], home: Home) -> list[str]:
     """The ids that MLflow gave, as the outputs tell that are not the same in the other run."""
     return ids_in(
         {
-            output.path: _read(record, output, home)
+            output.path: content
             for output in record.outputs
             if tells_ids(output.path)
             and output.link is None
             and output.size <= LARGEST
             and not _is_same(output, others.get(output.path))
+            and (content := _read(output, home)) is not None
         }
     )

@@ -89,8 +89,15 @@ def declared_for(path: str, rules: Rules) -> Declared:
 
 
 def joined(first: Rules, then: Rules) -> Rules:
-    """Both; where both have a tolerance, that of `first` holds (the command line's before the project's)."""
-    return Rules((*first.outputs, *then.outputs), first.metrics if first.metrics is not None else then.metrics)
+    """Both; where both have a tolerance, that of `first` holds (the command line's before the project's).
+
+    But the one for everything of parse_tolerances comes last: it is for outputs that no other one is for.
+    """
+    some: tuple[OutputRule, ...] = first.outputs
+    last: tuple[OutputRule, ...] = ()
+    if first.metrics is not None and some[-1:] == (OutputRule(_EVERYTHING, first.metrics),):
+        some, last = some[:-1], some[-1:]
+    return Rules((*some, *then.outputs, *last), first.metrics if first.metrics is not None else then.metrics)
 
 
 # --- the command line -------------------------------------------------------------------------------------------

@@ -11,11 +11,12 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
+from decimal import Decimal, InvalidOperation
 from itertools import zip_longest
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from orchestrator.compare.differences import ABSENT, Pair, is_number, printable
+from orchestrator.compare.differences import ABSENT, Number, Pair, is_number, printable
 
 TextKind = Literal["json", "jsonl", "csv", "tsv", "text"]
 
@@ -43,7 +44,9 @@ def text_pairs(
         elif kind == "jsonl":
             pairs = _json_lines(_all_json(recorded), _all_json(replayed), ignore, passed)
         elif kind is not None:
-            pairs = _tables(_rows(recorded, kind), _rows(replayed, kind), ignore, passed)
+            delimiters = _delimiter(recorded, kind), _delimiter(replayed, kind)
+            tables = _rows(recorded, delimiters[0]), _rows(replayed, delimiters[1])
+            pairs = _tables(*tables, ignore, passed, commas="," in delimiters)
         else:
             return "text", _lines(recorded, replayed)
     except ValueError:
@@ -56,7 +59,7 @@ def text_pairs(
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_object)
+        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_object, parse_float=_fraction)
     except RecursionError as error:
         raise ValueError("too deep") from error
 
@@ -130,23 +133,35 @@ def _same(a: Any, b: Any) -> bool:
 Rows = list[list[str]]
 
 
-def _rows(text: str, kind: TextKind) -> Rows:
-    text = text.removeprefix("\ufeff")
+# What a comma stands in may be one number, written with a decimal comma or with its thousands apart.
+_GLUED = re.compile(r"(?<![0-9.])[0-9]+,(?:[0-9]+(?![0-9.])|[0-9]{3}\.)")
+
+
+def _delimiter(text: str, kind: TextKind) -> str:
     head = text.partition("\n")[0]
-    delimiter = "\t" if kind == "tsv" else max(",;\t|", key=head.count)
+    return "\t" if kind == "tsv" else max(",;\t|", key=head.count)
+
+
+def _rows(text: str, delimiter: str) -> Rows:
+    text = text.removeprefix("\ufeff")
     try:
         return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
         raise ValueError(str(error)) from error
 
 
-def _tables(one: Rows, other: Rows, ignore: frozenset[str], passed: set[str]) -> Iterator[Pair]:
-    """Rows and cells by their position; the first row names the columns."""
+def _tables(one: Rows, other: Rows, ignore: frozenset[str], passed: set[str], *, commas: bool) -> Iterator[Pair]:
+    """Rows and cells by their position; the first row names the columns. `commas`: they stand between the cells.
+
+    Where the names do not tell that two cells are two, a comma between them may be part of a number.
+    """
     header = one[0] if one else []
+    named = not _GLUED.search(",".join(header))
     for number, (a, b) in enumerate(zip_longest(one, other), 1):
         if a is None or b is None:
             yield Pair(f"row {number}", _row(a), _row(b))
         elif a != b:
+            certain = not commas or (named and len(a) == len(b) == len(header))
             for column, (x, y) in enumerate(zip_longest(a, b, fillvalue=ABSENT)):
                 name = header[column] if column < len(header) else ""
                 # A column that was ignored must still be there: the header is never ignored itself.
@@ -156,15 +171,21 @@ def _tables(one: Rows, other: Rows, ignore: frozenset[str], passed: set[str]) ->
                     passed.add(name)
                     continue
                 label = f'"{printable(name)}"' if name else str(column + 1)
-                yield _cells(f"row {number}, column {label}", x, y)
+                plain = certain or not (_is_glued(a, column) or _is_glued(b, column))
+                yield _cells(f"row {number}, column {label}", x, y, numbers=plain)
 
 
 def _row(cells: list[str] | None) -> Any:
     return ABSENT if cells is None else ",".join(cells)
 
 
-def _cells(place: str, a: Any, b: Any) -> Pair:
-    if a is not ABSENT and b is not ABSENT:
+def _is_glued(cells: list[str], column: int) -> bool:
+    """Whether the cell may be a part of a number, together with the one before it or behind it."""
+    return any(_GLUED.search(",".join(cells[start : start + 2])) for start in (max(0, column - 1), column))
+
+
+def _cells(place: str, a: Any, b: Any, *, numbers: bool) -> Pair:
+    if numbers and a is not ABSENT and b is not ABSENT:
         x, y = number_in(a), number_in(b)
         if x is not None and y is not None:
             return Pair(place, x, y)
@@ -175,18 +196,37 @@ def _cells(place: str, a: Any, b: Any) -> Pair:
 
 _NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _CELL = re.compile(rf"\s*({_NUMBER}|[-+]?(?:nan|inf|infinity))\s*", re.IGNORECASE)
-# What is part of a word, a version, a date or a time is no number of its own.
-_TOKEN = re.compile(rf"(?<![\w.])(?<![0-9][:/])(?<!\w-)({_NUMBER})(?![\w]|[.:/-]\w)")
+# What is part of a word, a version, a date, a time, or a number with a comma in it is no number of its own.
+_TOKEN = re.compile(rf"(?<![\w.])(?<![0-9][:/,])(?<!\w-)({_NUMBER})(?![\w]|[.:/-]\w|,[0-9])")
 _DIGITS = 300
 
 
-def number_in(text: str) -> float | int | None:
-    """The number that the whole text is, or None. An integer stays one: a double would not hold all of its digits."""
+def number_in(text: str) -> Number | None:
+    """The number that the whole text is, or None. No digit is lost: see Number."""
     found = _CELL.fullmatch(text)
     if not found:
         return None
     word = found[1]
-    return int(word) if word.lstrip("+-").isdecimal() and len(word) < _DIGITS else float(word)
+    if word.lstrip("+-").isdecimal() and len(word) < _DIGITS:
+        return int(word)
+    if word.lstrip("+-")[0] in "iInN":
+        return float(word)
+    try:
+        return _fraction(word)
+    except ValueError:
+        return None
+
+
+def _fraction(word: str) -> float | Decimal:
+    """The number that digits mean. Raises ValueError when its exponent has too many of them."""
+    number = float(word)
+    if repr(number) == word:
+        return number
+    try:
+        exact = Decimal(word)
+    except InvalidOperation as error:
+        raise ValueError("an exponent of too many digits") from error
+    return number if exact == Decimal(repr(number)) else exact
 
 
 def _lines(one: str, other: str) -> Iterator[Pair]:
@@ -205,5 +245,9 @@ def _line(place: str, a: str | None, b: str | None) -> Iterator[Pair]:
         yield Pair(place, a, b)
         return
     for x, y in zip(one[1::2], other[1::2], strict=True):
-        if x != y and (values := (number_in(x), number_in(y))) and values[0] != values[1]:
-            yield Pair(place, *values)
+        if x != y:
+            p, q = number_in(x), number_in(y)
+            if p is None or q is None:
+                yield Pair(place, x, y)
+            elif p != q:
+                yield Pair(place, p, q)

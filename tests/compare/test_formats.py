@@ -3,9 +3,12 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import struct
 import sys
+import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -232,6 +235,93 @@ def test_numbers_stand_alone_or_beside_signs(one: One, text: str) -> None:
     assert one("log.txt", text.format("1.5"), text.format("1.51"), "0.1").result == "equivalent"
 
 
+@pytest.mark.parametrize(
+    ("name", "recorded", "replayed"),
+    [
+        ("log.txt", "took 3,5 ms", "took 3,05 ms"),
+        ("log.txt", "x = 1,05", "x = 1,5"),
+        ("log.txt", "1,000 rows", "2,000 rows"),
+        ("t.csv", "x\n1,05\n", "x\n1,5\n"),
+        ("t.csv", "1,05\n2,5\n", "1,5\n2,5\n"),
+        ("t.csv", "x\n1,234.5\n", "x\n2,234.5\n"),
+    ],
+)
+def test_what_stands_beside_a_comma_may_be_half_a_number(one: One, name: str, recorded: str, replayed: str) -> None:
+    assert one(name, recorded, replayed, "rel=0.01,abs=1").result == "different"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("log.txt", "loss, 1 ,{}, x"),
+        ("t.csv", "a,b\n1,{}\n"),
+        ("t.csv", "1.0,{}\n1.0,2.0\n"),
+        ("t.csv", "a;b\n1;{}\n"),
+    ],
+)
+def test_a_comma_between_numbers_that_stand_alone_does_no_harm(one: One, name: str, text: str) -> None:
+    assert one(name, text.format("2.5"), text.format("2.51"), "0.01").result == "equivalent"
+    assert one(name, text.format("2.5"), text.format("2.6"), "0.01").result == "different"
+
+
+LONG = "1" + "0" * 400
+
+
+@pytest.mark.parametrize("name", ["log.txt", "t.csv", "m.json"])
+@pytest.mark.parametrize(
+    ("recorded", "replayed"),
+    [
+        (LONG, "2" + LONG),
+        (LONG * 20, LONG * 21),
+        ("1234e567", "1235e568"),
+        ("1e999", "2e999"),
+        ("1e999", "-1e999"),
+        ("1e999", "Infinity"),
+        ("1e9999999", "2e9999999"),
+        ("1e99999999999999999999", "1e99999999999999999998"),
+        ("1e999", "1.5"),
+        ("1.5", "1e999"),
+    ],
+)
+def test_numbers_too_large_for_a_double_are_not_all_the_same(one: One, name: str, recorded: str, replayed: str) -> None:
+    contents = [f"[{text}]" if name == "m.json" else f"x\n{text}\n" for text in (recorded, replayed)]
+    for tolerance in ("0", "rel=0.1,abs=1"):
+        assert one(name, *contents, tolerance).result == "different"
+    assert one(
+        name, contents[0], contents[0].replace("\n", "\r\n") if name == "t.csv" else f" {contents[0]}", "0"
+    ).rules
+
+
+def test_a_number_too_large_for_a_double_is_not_its_text_in_json(one: One) -> None:
+    assert one("m.json", '{"a": 1e999}', '{"a": "1e999"}', "0.1").place == "/a"
+    assert one("m.json", '{"a": [1e999]}', '{"a": 1}', "0.1").place == "/a"
+
+
+@pytest.mark.parametrize("name", ["log.txt", "t.csv", "m.json"])
+@pytest.mark.parametrize(
+    ("recorded", "replayed"),
+    [
+        ("0.12345678901234567890", "0.12345678901234567891"),
+        ("9007199254740992.0", "9007199254740993.0"),
+        ("9007199254740992.0", "9007199254740993"),
+        ("1e-999", "2e-999"),
+        ("1e-999", "0.0"),
+        ("1e-9999999", "2e-9999999"),
+    ],
+)
+def test_digits_beyond_those_of_a_double_count(one: One, name: str, recorded: str, replayed: str) -> None:
+    contents = [f"[{text}]" if name == "m.json" else f"x\n{text}\n" for text in (recorded, replayed)]
+    found = one(name, *contents, "0")
+    assert (found.result, found.place is not None) == ("different", True)
+    assert one(name, *contents, "rel=1e-9,abs=1e-9").result == "equivalent"
+
+
+@pytest.mark.parametrize("name", ["log.txt", "t.csv", "m.json"])
+def test_the_same_digits_in_other_writing_are_the_same(one: One, name: str) -> None:
+    contents = [f"[{text}]" if name == "m.json" else f"x\n{text}\n" for text in ("0.1000000000000000000", "1E-1")]
+    assert one(name, *contents, "0").result == "equivalent"
+
+
 # --- arrays -----------------------------------------------------------------------------------------------------
 
 
@@ -358,6 +448,15 @@ def test_the_header_of_a_gzip_file_does_not_count(one: One) -> None:
         assert one("t.csv.gz", other, damaged).kind == "bytes"
 
 
+def test_a_gzip_file_of_many_members_is_read_in_no_time(one: One) -> None:
+    member = gzip.compress(os.urandom(64), mtime=1)
+    started = time.process_time()
+    verdict = one("t.bin.gz", member * 100_000, member * 100_000 + gzip.compress(b"\0", mtime=1))
+    assert verdict.result == "different"
+    assert verdict.place == f"byte {64 * 100_000}"
+    assert time.process_time() - started < 10
+
+
 def skops_file(first: int, coefficient: float, *, shared: bool = False, minute: int = 0) -> bytes:
     node = {"__class__": "str", "__loader__": "JsonNode", "content": "1.0", "is_json": True}
     weights = {
@@ -417,3 +516,44 @@ def test_what_stands_beside_the_pixels_counts_unless_a_rule_is_declared(one: One
     undeclared = one("p.png", recorded, replayed)
     assert (undeclared.result, undeclared.note) == ("different", "the same pixels, with something else beside them")
     assert one("p.png", recorded, replayed, Rules((OutputRule("*.png", Tolerance()),))).result == "equivalent"
+
+
+def deep_picture(value: int, colour_type: int) -> bytes:
+    """A PNG of one pixel with 16 bits for each number."""
+    numbers = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", 1, 1, 16, colour_type, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + struct.pack(f">{numbers}H", *[value] * numbers))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("colour_type", [2, 4, 6])
+def test_pixels_of_16_bits_are_not_rounded_to_8(one: One, colour_type: int) -> None:
+    pytest.importorskip("PIL.Image")
+    verdict = one("p.png", deep_picture(25600, colour_type), deep_picture(25855, colour_type), "0")
+    assert (verdict.result, verdict.kind) == ("different", "bytes")
+
+
+def test_grey_pixels_of_16_bits_have_a_tolerance(one: One) -> None:
+    pytest.importorskip("PIL.Image")
+    recorded, replayed = deep_picture(25600, 0), deep_picture(25601, 0)
+    assert one("p.png", recorded, replayed, "abs=1").result == "equivalent"
+    assert one("p.png", recorded, replayed, "0").result == "different"
+
+
+def deep_tiff(value: int) -> bytes:
+    """A TIFF of one RGB pixel with 16 bits for each number."""
+    behind = 8 + 2 + 9 * 12 + 4
+    fields = [(256, 3, 1, 1), (257, 3, 1, 1), (258, 3, 3, behind), (259, 3, 1, 1), (262, 3, 1, 2)]
+    fields += [(273, 4, 1, behind + 6), (277, 3, 1, 3), (278, 3, 1, 1), (279, 4, 1, 6)]
+    directory = struct.pack("<H", len(fields)) + b"".join(struct.pack("<HHII", *field) for field in fields)
+    return b"II*\0\x08\0\0\0" + directory + bytes(4) + struct.pack("<6H", 16, 16, 16, value, value, value)
+
+
+def test_colours_of_16_bits_in_a_tiff_are_not_rounded_to_8(one: One) -> None:
+    pytest.importorskip("PIL.Image")
+    verdict = one("p.tiff", deep_tiff(25600), deep_tiff(25855), "0")
+    assert (verdict.result, verdict.kind) == ("different", "bytes")

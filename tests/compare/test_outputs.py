@@ -8,7 +8,6 @@ import pytest
 
 from orchestrator import store
 from orchestrator.compare import OutputRule, OutputVerdict, Rules, compare_outputs, parse_tolerances
-from orchestrator.errors import OrchError
 from orchestrator.model import Output, RunRecord
 from orchestrator.paths import Home
 
@@ -41,21 +40,22 @@ def test_the_same_hash_needs_no_file_in_the_store(home: Home, stored: Stored) ->
     assert verdict.result == "identical"
 
 
-def test_a_file_that_the_store_has_no_more_is_an_error_with_its_name_and_hash(home: Home, stored: Stored) -> None:
-    recorded, replayed = stored({"plots/a.csv": "1"}), stored({"plots/a.csv": "2"})
-    sha256 = recorded.outputs[0].sha256
-    store.blob_path(home, sha256).unlink()
-    with pytest.raises(OrchError, match=rf"plots/a\.csv .*{sha256}"):
-        compare_outputs(recorded, replayed, home=home, rules=Rules())
-
-
-def test_a_damaged_file_of_the_store_is_an_error(home: Home, stored: Stored) -> None:
-    recorded, replayed = stored({"a": "1"}), stored({"a": "2"})
-    blob = store.blob_path(home, recorded.outputs[0].sha256)
+@pytest.mark.parametrize("path", ["plots/a.csv", "mlruns/0/meta.yaml"])
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("damage", ["gone", "other content"])
+def test_a_file_that_is_damaged_in_the_store_differs_and_the_others_have_their_verdict(
+    home: Home, stored: Stored, path: str, side: int, damage: str
+) -> None:
+    runs = stored({path: "1", "b.txt": "1.0"}), stored({path: "2", "b.txt": "1.1"})
+    blob = store.blob_path(home, runs[side].outputs[0].sha256)
     blob.chmod(0o600)
     blob.write_text("3")
-    with pytest.raises(OrchError, match="damaged"):
-        compare_outputs(recorded, replayed, home=home, rules=Rules())
+    if damage == "gone":
+        blob.unlink()
+    first, second = compare_outputs(*runs, home=home, rules=parse_tolerances(["1"]))
+    assert (first.result, first.kind, first.place) == ("different", "bytes", None)
+    assert first.note == "a stored file is damaged or gone, so only the hashes were compared"
+    assert second.result == "equivalent"
 
 
 def test_the_executable_bit_counts_and_no_other_bit_does(home: Home, stored: Stored) -> None:

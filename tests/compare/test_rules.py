@@ -83,6 +83,17 @@ def test_the_command_line_comes_before_the_project_and_what_is_ignored_adds_up()
     assert joined(Rules(metrics=Tolerance()), Rules(metrics=Tolerance(1.0))).metrics == Tolerance()
 
 
+def test_one_for_everything_is_for_what_the_project_has_no_rule_for() -> None:
+    project = Rules((OutputRule("m.json", Tolerance(1e-6)),), Tolerance(1e-6))
+    rules = joined(parse_tolerances(["n.json:0", "1e-2"]), project)
+    assert declared_for("m.json", rules).tolerance == Tolerance(1e-6)
+    assert declared_for("n.json", rules).tolerance == Tolerance()
+    assert declared_for("o.json", rules).tolerance == Tolerance(1e-2)
+    assert rules.metrics == Tolerance(1e-2)
+    assert declared_for("m.json", joined(parse_tolerances(["**:1e-2"]), project)).tolerance == Tolerance(1e-2)
+    assert declared_for("m.json", joined(parse_tolerances(["**:1", "1e-2"]), project)).tolerance == Tolerance(1.0)
+
+
 @pytest.mark.parametrize(
     ("pattern", "path", "matches"),
     [
