@@ -48,7 +48,7 @@ def _yaml(path: str, content: bytes) -> Any:
     import yaml
 
     try:
-        return yaml.load(content.decode("utf-8-sig"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+        return yaml.safe_load(content.decode("utf-8-sig"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise OrchError(f"{path}: not valid YAML: {reason}.") from error
