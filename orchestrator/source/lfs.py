@@ -26,8 +26,8 @@ _CHUNK = 1 << 20
 
 def find_pointers(mirror: Path, entries: Sequence[tuple[str, str, str]]) -> tuple[Pointer, ...]:
     """The LFS pointers among the (mode, id, path) of a tree whose .gitattributes name LFS. Raises GitFailed."""
-    attributes = [object_id for _, object_id, path in entries if path.rpartition("/")[2] == ".gitattributes"]
-    if not any(b"filter=lfs" in content for content in read_blobs(mirror, attributes).values()):
+    attributes = {object_id for _, object_id, path in entries if path.rpartition("/")[2] == ".gitattributes"}
+    if not any(b"filter=lfs" in content for content in read_blobs(mirror, sorted(attributes)).values()):
         return ()
     files = [(object_id, path) for mode, object_id, path in entries if mode.startswith("100")]
     pointers = read_pointers(mirror, [object_id for object_id, _ in files])
@@ -93,7 +93,7 @@ def collect_objects(
     missing = [p for p in pointers if not object_path(mirror, p.oid).exists()]
     for pointer in missing:
         for source in _local_copies(pointer, places):
-            if source.is_file() and source.stat().st_size == pointer.size and _keep(mirror, pointer, source):
+            if source.is_file() and source.stat().st_size == pointer.size and keep_object(mirror, pointer, source):
                 break
     import shutil
 
@@ -105,6 +105,17 @@ def collect_objects(
         run_git("lfs", "fetch", "origin", commit, env=network_env(mirror, http=remote.plain_http, config=credentials))
     except GitFailed as error:
         world.report("source", f"git-lfs could not fetch: {error.line}")
+
+
+def keep_object(mirror: Path, pointer: Pointer, source: Path) -> bool:
+    """Copy the bytes of a pointer into the mirror, verified; False when `source` holds others."""
+    target = object_path(mirror, pointer.oid)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{pointer.oid}.{os.getpid()}.{os.urandom(4).hex()}")
+    if not _copy_verified(source, aside, pointer.oid):
+        return False
+    aside.replace(target)
+    return True
 
 
 def copy_object(mirror: Path, pointer: Pointer, target: Path) -> bool:
@@ -137,16 +148,6 @@ def _local_copies(pointer: Pointer, places: Iterable[Repository]) -> Iterable[Pa
         yield object_path(place.common, pointer.oid)
         if place.work_tree is not None:
             yield place.work_tree / pointer.path
-
-
-def _keep(mirror: Path, pointer: Pointer, source: Path) -> bool:
-    target = object_path(mirror, pointer.oid)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{pointer.oid}.{os.getpid()}.{os.urandom(4).hex()}")
-    if not _copy_verified(source, aside, pointer.oid):
-        return False
-    aside.replace(target)
-    return True
 
 
 def _copy_verified(source: Path, target: Path, oid: str) -> bool:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,11 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class CommitFacts:
-    """What a run needs to know of a commit. `base` is the URL against which submodule URLs were resolved."""
+    """What a run needs to know of a commit.
+
+    `base` is the URL against which submodule URLs were resolved; "" when they, or their absence, are only a bundle's
+    word.
+    """
 
     tree: str
     commit_time: int
@@ -76,7 +80,7 @@ def make_mirror(home: Home, url: str, object_format: str = "sha1") -> Path:
         return mirror
     aside = mirror.with_name(f".{mirror.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        _init(aside, object_format)
+        init_repository(aside, object_format)
         (aside / "info").mkdir()
         (aside / "info" / "attributes").write_text(_RAW_BYTES)
         (aside / "orch").mkdir()
@@ -97,12 +101,21 @@ def make_mirror(home: Home, url: str, object_format: str = "sha1") -> Path:
     return mirror
 
 
+def init_repository(folder: Path, object_format: str = "sha1") -> None:
+    """Make an empty bare repository in `folder`, with no hooks. Raises GitFailed."""
+    env = local_env(folder)
+    # `git init` takes the name of the first branch from the configuration, and warns when there is none
+    run_git(
+        "init", "-q", "--bare", "--template=", "-b", "main", f"--object-format={object_format}", str(folder), env=env
+    )
+
+
 def make_snapshot_repository(mirror: Path, object_format: str = "sha1") -> Path:
     """The git directory inside `mirror` for recording work trees: .gitattributes counts there, unlike in a mirror."""
     place = mirror / "snapshot"
     if not place.exists():
         aside = mirror / f".snapshot.{os.getpid()}.{os.urandom(4).hex()}"
-        _init(aside, object_format)
+        init_repository(aside, object_format)
         try:
             aside.rename(place)
         except OSError:
@@ -125,11 +138,11 @@ def locked(home: Home, mirror: Path) -> Iterator[None]:
 def known_facts(mirror: Path, commit: str, base: str | None = None) -> CommitFacts | None:
     """The facts of a commit that is completely in `mirror`, or None. Starts no process.
 
-    With `base`, facts whose submodule URLs were resolved against another one do not count.
+    With `base`, facts whose submodule URLs were resolved against another one, or came with a bundle, do not count.
     """
     try:
         value = json.loads((mirror / "orch" / f"{commit}.json").read_bytes())
-        elsewhere = base is not None and value["base"] != base and value["submodules"]
+        elsewhere = base is not None and value["base"] != base and (value["submodules"] or not value["base"])
         if value["version"] != FACTS_VERSION or elsewhere:
             return None
         return CommitFacts(
@@ -166,6 +179,16 @@ def remember_facts(mirror: Path, commit: str, facts: CommitFacts) -> None:
     aside.replace(place)
 
 
+def mark_foreign(mirror: Path, commit: str) -> None:
+    """Write down that `commit` is brought into `mirror` by a bundle: its URL may never have had it."""
+    (mirror / "orch" / f"{commit}.foreign").touch()
+
+
+def is_foreign(mirror: Path, commit: str) -> bool:
+    """Whether a bundle brought `commit` into `mirror`."""
+    return (mirror / "orch" / f"{commit}.foreign").exists()
+
+
 def has_commit(mirror: Path, commit: str) -> bool:
     """Whether the commit object itself is in `mirror`."""
     return find_commit(mirror, commit) is not None
@@ -195,13 +218,18 @@ def is_partial(mirror: Path) -> bool:
     return "promisor = true" in (mirror / "config").read_text()
 
 
+def list_objects(mirror: Path, commit: str) -> list[str]:
+    """The ids of a commit, its trees and its blobs. Raises GitFailed when one is not in `mirror`."""
+    return _rev_list(commit, local_env(mirror)).decode().split()
+
+
 def import_objects(mirror: Path, commit: str, object_folders: Iterable[Path]) -> None:
     """Copy a commit, its trees and blobs, but not its history, from the object folders of other repositories.
 
     Raises GitFailed when one is missing there.
     """
     whole = local_env(mirror, alternates=object_folders)
-    wanted = run_git("rev-list", "--objects", "--no-walk", "--no-object-names", commit, env=whole)
+    wanted = _rev_list(commit, whole)
     if not is_partial(mirror):
         checked = run_git("cat-file", "--batch-check", env=local_env(mirror), data=wanted)
         lines = [line.split(b" ") for line in checked.splitlines()]
@@ -220,9 +248,5 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _init(folder: Path, object_format: str) -> None:
-    env = local_env(folder)
-    # `git init` takes the name of the first branch from the configuration, and warns when there is none
-    run_git(
-        "init", "-q", "--bare", "--template=", "-b", "main", f"--object-format={object_format}", str(folder), env=env
-    )
+def _rev_list(commit: str, env: Mapping[str, str]) -> bytes:
+    return run_git("rev-list", "--objects", "--no-walk", "--no-object-names", commit, env=env)

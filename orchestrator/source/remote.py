@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from orchestrator.errors import OrchError
 from orchestrator.report import plural
-from orchestrator.source.gitprogram import GitFailed, network_env, run_git
+from orchestrator.source.gitprogram import GitFailed, local_env, network_env, run_git
 from orchestrator.source.location import Remote, path_of
-from orchestrator.source.mirror import World, find_commit, has_commit, locked, make_mirror, mirror_path
+from orchestrator.source.mirror import World, find_commit, has_commit, is_foreign, locked, make_mirror, mirror_path
 
 _ANSWER_SECONDS = 60.0
 _REFSPECS = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
@@ -38,7 +38,7 @@ def resolve_name(remote: Remote, revision: str | None, world: World) -> Named:
     mirror = mirror_path(world.home, remote.url)
     refs = _candidates(revision)
     if revision and len(revision) >= 7 and _is_hex(revision):
-        commit = None if _mirrored(mirror, refs) else find_commit(mirror, revision)
+        commit = None if _mirrored(mirror, refs) else _find_short(mirror, revision)
         if commit:
             return Named(commit)
     if _out_of_bounds(remote, world):
@@ -261,7 +261,7 @@ def _from_mirror(remote: Remote, mirror: Path, revision: str | None, reason: str
     if known is not None:
         when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(known[1]))
         return Named(known[0], (f"{unreached or 'without network'}: {name} is as the mirror had it on {when}.",))
-    commit = find_commit(mirror, revision) if revision is not None and _is_hex(revision) else None
+    commit = _find_short(mirror, revision) if revision is not None and _is_hex(revision) else None
     if commit is not None:
         return Named(commit, (f"{unreached}: the mirror has {name}.",) if unreached else ())
     if reason is None:
@@ -271,17 +271,29 @@ def _from_mirror(remote: Remote, mirror: Path, revision: str | None, reason: str
 
 def _short_commit(remote: Remote, revision: str, world: World) -> str:
     mirror = make_mirror(world.home, remote.url)
-    commit = find_commit(mirror, revision)
+    commit = _find_short(mirror, revision)
     if commit is None:
         with locked(world.home, mirror):
             try:
                 fetch(remote, mirror, _REFSPECS, world)
             except GitFailed as error:
                 raise OrchError(f"{remote.url} can't be fetched: {redacted(error.line, remote)}.") from error
-        commit = find_commit(mirror, revision)
+        commit = _find_short(mirror, revision)
     if commit is None:
         raise OrchError(f"{remote.url} has no branch, tag or (unique) commit {revision!r}.")
     return commit
+
+
+def _find_short(mirror: Path, revision: str) -> str | None:
+    """The commit of a short id. One that a bundle brought counts only when the remote was seen to have it as well."""
+    commit = find_commit(mirror, revision)
+    if commit is None or not is_foreign(mirror, commit):
+        return commit
+    try:
+        out = run_git("for-each-ref", "--count=1", "--contains", commit, env=local_env(mirror))
+    except GitFailed:
+        return None
+    return commit if out else None
 
 
 def _remember_name(remote: Remote, ref: str, commit: str, world: World) -> None:
