@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Callable
 
 from orchestrator import ledger, store
 from orchestrator.errors import OrchError
+from orchestrator.execute.identity import state_of
 from orchestrator.inputs import listed_blobs
+from orchestrator.model import RunRecord
 from orchestrator.paths import Home
 from orchestrator.sweep import sweep
 
 
-def remove_run(home: Home, connection: sqlite3.Connection, run_id: str) -> int:
-    """Remove a run that is not live. Returns the bytes freed in the store. Raises OrchError for a live run.
+def remove_run(home: Home, connection: sqlite3.Connection, run_id: str, *, waiting: Callable[[], None]) -> int:
+    """Remove a run that nobody works on. Returns the bytes freed in the store.
 
-    The order is such that a kill in the middle leaves the run whole, or gone with some bytes left over.
+    `waiting` is called before it waits for others that store or compare outputs. Raises OrchError for a live run, for
+    a replay that its supervisor still compares, and for a run that is being replayed. The order is such that a kill in
+    the middle leaves the run whole, or gone with some bytes left over.
     """
-    record = ledger.read_run(home, run_id)
-    if record is not None and record.status in ("running", "orphaned"):
-        raise OrchError(
-            f"run {run_id} is {record.status}; end it before you remove it (`orch show` names its processes)."
-        )
-    with store.removing(home):
+    _refuse_busy(home, connection, run_id)
+    with store.removing(home, waiting=waiting):
         # Whoever stored something before we got the lock has recorded it; the ledger must know it too.
         sweep(home, connection)
+        _refuse_busy(home, connection, run_id)
         named = _named_by(home, connection, run_id)
         ledger.remove_run(connection, run_id)
         directory = home.run(run_id)
@@ -39,6 +41,34 @@ def remove_run(home: Home, connection: sqlite3.Connection, run_id: str) -> int:
     if work.exists():
         shutil.rmtree(work, ignore_errors=True)
     return freed
+
+
+def _refuse_busy(home: Home, connection: sqlite3.Connection, run_id: str) -> None:
+    record = ledger.read_run(home, run_id)
+    if record is not None and record.status in ("running", "orphaned"):
+        raise OrchError(
+            f"run {run_id} is {record.status}; end it before you remove it (`orch show` names its processes)."
+        )
+    if record is not None and _is_replaying(record):
+        raise OrchError(f"run {run_id} is being compared with its original; {_ways(record)}.")
+    for row in ledger.find_runs(connection, replay_of=run_id):
+        again = ledger.read_run(home, row.run_id)
+        if again is not None and _is_replaying(again):
+            raise OrchError(f"run {run_id} is being replayed by run {again.run_id}; {_ways(again)}.")
+
+
+def _is_replaying(record: RunRecord) -> bool:
+    """Whether the run is a replay that is still to be compared: it runs, or its supervisor lives and does it now."""
+    if record.replay_of is None or record.verdict is not None:
+        return False
+    if record.status in ("running", "orphaned"):
+        return True
+    return record.supervisor is not None and state_of(record.supervisor) == "alive"
+
+
+def _ways(record: RunRecord) -> str:
+    stop = f", or stop it with kill {record.supervisor.pid}" if record.supervisor is not None else ""
+    return f"remove it when that is done{stop}"
 
 
 def _named_by(home: Home, connection: sqlite3.Connection, run_id: str) -> set[str]:

@@ -76,6 +76,7 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
     report("source", _shown_source(pinned))
     with source.open_tree(pinned, home=home) as tree, source.checkout_aside(pinned, home=home) as checkout:
         found = project.read_project(tree, pinned.subdir)
+        unclear = _unclear_rules(tree, pinned.subdir) if found.has_rules else ()
         entry = project.choose_entry_point(found, request.entry_point, tree)
         bound = project.bind(entry, request.parameters, cwd=request.directory)
         project.render(bound.command, bound.parameters)  # a value that its place does not take is refused now
@@ -124,10 +125,21 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
         secret_variables=tuple(sorted(secret_variables)),
     )
     _check_recordable(spec)
-    notes = (*resolved.notes, *found.notes, *bound.notes, *locked.notes)
+    notes = (*resolved.notes, *found.notes, *unclear, *bound.notes, *locked.notes)
     for note in notes:
         report("note", note)
     return Resolution(spec, _hide(bound.parameters)[0], secret_parameters, secret_variables, notes)
+
+
+def _unclear_rules(tree: source.Tree, subdir: str) -> tuple[str, ...]:
+    """Said now, when it can still be mended: a replay of this commit would have to do without."""
+    from orchestrator.compare import project_rules  # as late as can be: few projects have any
+
+    try:
+        project_rules(tree, subdir)
+    except OrchError as error:
+        return (f"what the project declares for its outputs and metrics would have no say in a replay: {error}",)
+    return ()
 
 
 def _check_environment_options(request: RunRequest) -> None:

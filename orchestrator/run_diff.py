@@ -8,8 +8,10 @@ from typing import Any
 
 from orchestrator import environment, source
 from orchestrator.canonical import number_to_json
+from orchestrator.compare import Rules, compare_metrics
 from orchestrator.environment.lock_diff import PackageChanges, package_changes
 from orchestrator.errors import OrchError
+from orchestrator.execute.host import differing_facts
 from orchestrator.model import RunRecord, RunSpec, latest_metrics
 from orchestrator.paths import Home
 from orchestrator.records import output_to_json
@@ -28,11 +30,15 @@ _OF_A_SESSION = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something of a name that differs. A value is None where there is nothing of that name."""
+    """Something of a name that differs. A value is None where there is nothing of that name.
+
+    `note` says what differs where the values do not.
+    """
 
     name: str
     before: Any
     after: Any
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +46,11 @@ class RunDiff:
     """What differs from one run to another; each part is empty where nothing does.
 
     The `sections` are `result` (how it ended), `source`, `command`, `parameters`, `logged_parameters` (what the
-    program said beyond those), `environment`, `inputs`, `variables`, `host`, `host_variables`, `metrics` (last values)
-    and `outputs`; a value of inputs and outputs is a mapping. `code` and `packages` are None where they can't be
-    compared; `notes` says why. `not_recorded` names by section the secrets that both runs have: whether these differ
-    nobody can say.
+    program said beyond those), `environment`, `inputs`, `variables`, `host` (what both tell; of the processor's flags
+    those that only one has), `host_variables`, `metrics` (last values; with a note where these are the same and the
+    points before are not) and `outputs`; a value of inputs and outputs is a mapping. `code` and `packages` are None
+    where they can't be compared; `notes` says why. `not_recorded` names by section the secrets that both runs have:
+    whether these differ nobody can say.
     """
 
     sections: Mapping[str, tuple[Change, ...]]
@@ -77,8 +84,11 @@ def diff_runs(one: RunRecord, other: RunRecord, *, home: Home, patch: bool = Fal
         packages = _packages(one, other, home)
     except OrchError as error:
         notes.append(f"the packages of the two environments are not compared: {error}")
+    sections = {name: _changes(before[name], after[name]) for name in before}
+    sections["host"] = tuple(Change(*fact) for fact in differing_facts(before["host"], after["host"]))
+    sections["metrics"] += _histories(one, other)
     return RunDiff(
-        sections={name: _changes(before[name], after[name]) for name in before},
+        sections=sections,
         code=code,
         packages=packages,
         not_recorded={
@@ -92,6 +102,18 @@ def diff_runs(one: RunRecord, other: RunRecord, *, home: Home, patch: bool = Fal
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:
     names = dict.fromkeys((*before, *after))
     return tuple(Change(n, before.get(n), after.get(n)) for n in names if before.get(n) != after.get(n))
+
+
+def _histories(one: RunRecord, other: RunRecord) -> tuple[Change, ...]:
+    """The metrics that came to the same last value by other points; when these were logged is no matter."""
+    last = latest_metrics(one), latest_metrics(other)
+    found = []
+    for item in compare_metrics(one, other, Rules()):
+        before, after = (number_to_json(values[item.name]) if item.name in values else None for values in last)
+        if item.result == "different" and before == after:
+            note = f"same last value, history differs from step {item.step}"
+            found.append(Change(item.name, before, after, note))
+    return tuple(found)
 
 
 def _packages(one: RunRecord, other: RunRecord, home: Home) -> PackageChanges:

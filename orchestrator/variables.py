@@ -34,6 +34,9 @@ HOST = (
 ).split()
 """Names (`*` at the end: a prefix) of the host's variables that a program gets. They are recorded beside the spec."""
 
+DECIDING = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+"""Those of them that a result may depend on."""
+
 _SECRET_NAME = re.compile(
     r"passw(or)?d|passphrase|secret|credential|webhook"
     r"|(^|[_.-])(api|access|auth|bearer|refresh|session|id)?(token|auth)[0-9]*$"

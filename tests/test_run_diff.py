@@ -95,9 +95,40 @@ def test_what_is_a_runs_own_is_not_compared(home: Home) -> None:
 
 def test_metrics_are_compared_by_their_last_value_and_nan_is_nan(home: Home) -> None:
     one = finished(metrics=(Metric("loss", 0.9, 0), Metric("loss", math.nan, 1)))
-    assert not diff_runs(one, replace(one, metrics=(Metric("loss", math.nan, 7),)), home=home)
+    later = tuple(replace(point, timestamp=point.timestamp + 5) for point in one.metrics)
+    assert not diff_runs(one, replace(one, metrics=later), home=home)
     found = diff_runs(one, replace(one, metrics=(Metric("loss", -math.inf),)), home=home)
     assert found.sections["metrics"] == (Change("loss", "NaN", "-Infinity"),)
+
+
+@pytest.mark.parametrize(
+    ("points", "step"),
+    [
+        ((Metric("loss", 0.8, 0), Metric("loss", 0.5, 1)), 0),
+        ((Metric("loss", 0.9, 0), Metric("loss", 0.7, 1), Metric("loss", 0.5, 2)), 1),
+        ((Metric("loss", 0.9, 0), Metric("loss", 0.5, 3)), 1),
+        ((Metric("loss", 0.5, 1),), 0),
+    ],
+)
+def test_another_way_to_the_same_last_value_is_told(home: Home, points: tuple[Metric, ...], step: int) -> None:
+    one = finished(metrics=(Metric("loss", 0.9, 0), Metric("loss", 0.5, 1), Metric("same", 1.0)))
+    found = diff_runs(one, replace(one, metrics=(*points, Metric("same", 1.0))), home=home)
+    note = f"same last value, history differs from step {step}"
+    assert only(found) == {"metrics": (Change("loss", 0.5, 0.5, note),)}
+    assert found
+
+
+def test_a_fact_that_one_host_does_not_tell_is_no_difference(home: Home) -> None:
+    more = {**HOST, "gpus": ["NVIDIA T4"], "cpu_flags": "avx avx2"}
+    assert not diff_runs(finished(host=HOST), finished(host=more), home=home)
+    found = diff_runs(finished(host=more), finished(host={**more, "gpus": []}), home=home)
+    assert only(found) == {"host": (Change("gpus", ["NVIDIA T4"], []),)}
+
+
+def test_of_the_flags_of_a_processor_only_those_are_told_that_the_other_lacks(home: Home) -> None:
+    one, other = ({**HOST, "cpu_flags": flags} for flags in ("avx avx2 fma", "avx fma sse sse2"))
+    found = diff_runs(finished(host=one), finished(host=other), home=home)
+    assert only(found) == {"host": (Change("cpu_flags", ["avx2"], ["sse", "sse2"]),)}
 
 
 def test_a_run_that_goes_on_is_told(home: Home) -> None:

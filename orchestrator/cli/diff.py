@@ -13,7 +13,9 @@ from orchestrator.canonical import portable_path
 from orchestrator.cli.env import changes_to_json, package_lines
 from orchestrator.cli.tell import tell, tell_notes
 from orchestrator.cli.text import number, size, visible
+from orchestrator.cli.verdict import flag_changes
 from orchestrator.errors import OrchError
+from orchestrator.execute.host import FLAGS
 from orchestrator.model import RunRecord, Source
 from orchestrator.paths import Home, open_home
 from orchestrator.report import plural
@@ -68,7 +70,10 @@ def _read(home: Home, *wanted: str) -> list[RunRecord]:
 
 def _to_json(one: RunRecord, other: RunRecord, found: RunDiff) -> dict[str, Any]:
     sections = {
-        title: {change.name: {"from": change.before, "to": change.after} for change in changes}
+        title: {
+            change.name: {"from": change.before, "to": change.after} | ({"note": change.note} if change.note else {})
+            for change in changes
+        }
         for title, changes in found.sections.items()
     }
     return {
@@ -125,7 +130,15 @@ def _some(lines: list[str]) -> list[str]:
 
 def _lines(title: str, changes: tuple[Change, ...]) -> list[str]:
     ours = title in ("result", "source", "command", "environment")
-    return [_line(c.name.replace("_", " ") if ours else visible(c.name, _LONGEST), c.before, c.after) for c in changes]
+    return [_change_line(c.name.replace("_", " ") if ours else visible(c.name, _LONGEST), c) for c in changes]
+
+
+def _change_line(name: str, change: Change) -> str:
+    if change.note is not None:
+        return f"~ {name}  {_one(change.after)}, {change.note}"
+    if change.name == FLAGS and isinstance(change.before, list) and isinstance(change.after, list):
+        return f"~ {name}  {'; '.join(flag_changes(change.before, change.after))}"
+    return _line(name, change.before, change.after)
 
 
 def _line(name: str, before: Any, after: Any) -> str:

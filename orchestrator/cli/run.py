@@ -231,4 +231,6 @@ def _supervisor_is_gone(launched: Launched, home: Home) -> NoReturn:
         connection.close()
     if record is None:
         raise OrchError("the run's supervisor was killed before the program was started; nothing was recorded.")
-    raise OrchError(f"the supervisor of run {record.run_id} was killed; the run is {record.status}.")
+    compared = record.replay_of is None or record.verdict is not None or record.status not in ("finished", "failed")
+    later = "" if compared else f"; orch replay --compare {record.run_id[:16]} compares it"
+    raise OrchError(f"the supervisor of run {record.run_id} was killed; the run is {record.status}{later}.")

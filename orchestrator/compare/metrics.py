@@ -7,7 +7,7 @@ from itertools import zip_longest
 from typing import Literal
 
 from orchestrator.compare.differences import near
-from orchestrator.compare.rules import EXACT, Rules, Tolerance
+from orchestrator.compare.rules import EXACT, Rules, Tolerance, declared_for_metric
 from orchestrator.model import Metric, RunRecord, latest_metrics
 
 
@@ -15,14 +15,15 @@ from orchestrator.model import Metric, RunRecord, latest_metrics
 class MetricVerdict:
     """What came of one metric. The values are the last ones; of one that differs, those of its first differing point.
 
-    `step` is that point's step.
+    `step` is that point's step. `rules` are the names of the rules that were used.
     """
 
     name: str
-    result: Literal["equal", "within tolerance", "different", "missing", "new"]
+    result: Literal["equal", "within tolerance", "ignored", "different", "missing", "new"]
     recorded: float | None = None
     replayed: float | None = None
     step: int | None = None
+    rules: tuple[str, ...] = ()
 
 
 def compare_metrics(recorded: RunRecord, replayed: RunRecord, rules: Rules) -> tuple[MetricVerdict, ...]:
@@ -32,19 +33,25 @@ def compare_metrics(recorded: RunRecord, replayed: RunRecord, rules: Rules) -> t
     """
     before, after = _series(recorded), _series(replayed)
     last = latest_metrics(recorded), latest_metrics(replayed)
-    tolerance = rules.metrics or EXACT
     verdicts = []
     for name in before | after:
         if name not in before or name not in after:
             result: Literal["missing", "new"] = "missing" if name in before else "new"
             verdicts.append(MetricVerdict(name, result, last[0].get(name), last[1].get(name)))
             continue
-        differing = _first_differing(before[name], after[name], tolerance)
-        if differing is not None:
+        values = last[0][name], last[1][name]
+        differing = _first_differing(before[name], after[name], EXACT)
+        declared = declared_for_metric(name, rules)
+        if differing is None:
+            verdicts.append(MetricVerdict(name, "equal", *values))
+        elif declared.ignores_all and declared.ignore_rule:
+            verdicts.append(MetricVerdict(name, "ignored", *values, rules=(declared.ignore_rule,)))
+        elif declared.tolerance_rule is None:
             verdicts.append(differing)
-            continue
-        equal = _first_differing(before[name], after[name], EXACT) is None
-        verdicts.append(MetricVerdict(name, "equal" if equal else "within tolerance", last[0][name], last[1][name]))
+        else:
+            beyond = _first_differing(before[name], after[name], declared.tolerance)
+            rule = (declared.tolerance_rule,)
+            verdicts.append(beyond or MetricVerdict(name, "within tolerance", *values, rules=rule))
     return tuple(verdicts)
 
 

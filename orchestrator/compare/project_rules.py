@@ -1,19 +1,25 @@
-"""The rules that a project declares for its outputs: `outputs:` in MLproject, `[tool.orch.outputs]` in pyproject.toml.
+"""The rules that a project declares: `outputs:` and `metrics:` in MLproject, or [tool.orch] of pyproject.toml.
 
     outputs:
       metrics.json: {tolerance: 1e-6, ignore: [started, host]}
       "plots/*.csv": {tolerance: {relative: 1e-6, absolute: 1e-9}}
       "logs/**": {ignore: "*"}
+    metrics:
+      rmse: 1e-6
+      "loss/*": {relative: 1e-6, absolute: 1e-9}
+      fit_seconds: ignore
 
-A list of the same, each with its `path`, is the other way to write it.
+A list of the same, each with its `path`, is the other way to write the outputs.
 """
 
 from __future__ import annotations
 
 import posixpath
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.compare.rules import OutputRule, Rules, Tolerance, limit_of, tolerance_of
+from orchestrator.compare.rules import MetricRule, OutputRule, Rules, Tolerance, limit_of, tolerance_of
 from orchestrator.errors import OrchError
 from orchestrator.paths import stays_below
 
@@ -21,6 +27,8 @@ if TYPE_CHECKING:
     from orchestrator.project import Tree
 
 _KEYS = ("tolerance", "ignore")
+_IGNORE = "ignore"
+_WAYS = "a number, or relative and absolute"
 _LIMITS = {"relative": "relative", "rel": "relative", "absolute": "absolute", "abs": "absolute"}
 
 
@@ -29,46 +37,53 @@ def project_rules(tree: Tree, subdir: str) -> Rules:
 
     Raises OrchError, with file and key, for what can't be read or is not understood.
     """
-    rules: list[OutputRule] = []
+    outputs: list[OutputRule] = []
+    metrics: list[MetricRule] = []
+    for start, end, table in _sections(tree, subdir):
+        outputs += _output_rules(f"{start}outputs{end}", table.get("outputs"))
+        metrics += _metric_rules(f"{start}metrics{end}", table.get("metrics"))
+    return Rules(tuple(outputs), tuple(metrics))
+
+
+def _sections(tree: Tree, subdir: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """The tables that may have the two sections, and what stands around the name of a section in a sentence."""
     names = tree.names(subdir)
     for name in sorted(name for name in names if name.lower() == "mlproject")[:1]:
         path = posixpath.join(subdir, name)
-        data = _yaml(path, tree.read(path) or b"")
-        if isinstance(data, dict):
-            rules += _rules(f"{path}: outputs", data.get("outputs"))
+        yield f"{path}: ", "", _yaml(path, tree.read(path) or b"")
     if "pyproject.toml" in names:
         path = posixpath.join(subdir, "pyproject.toml")
-        rules += _rules(f"{path}: [tool.orch.outputs]", _toml(path, tree.read(path) or b""))
-    return Rules(tuple(rules))
+        yield f"{path}: [tool.orch.", "]", _toml(path, tree.read(path) or b"")
 
 
-def _yaml(path: str, content: bytes) -> Any:
-    if b"outputs" not in content:
-        return None
+def _yaml(path: str, content: bytes) -> Mapping[str, Any]:
+    if b"outputs" not in content and b"metrics" not in content:
+        return {}
     import yaml
 
     try:
-        return yaml.safe_load(content.decode("utf-8-sig"))
+        value = yaml.safe_load(content.decode("utf-8-sig"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise OrchError(f"{path}: not valid YAML: {reason}.") from error
+    return value if isinstance(value, dict) else {}
 
 
-def _toml(path: str, content: bytes) -> Any:
-    if b"orch" not in content:
-        return None
+def _toml(path: str, content: bytes) -> Mapping[str, Any]:
+    if not re.search(rb"\borch\b", content):
+        return {}
     import tomllib
 
     try:
         table: Any = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OrchError(f"{path} is not valid TOML: {error}.") from error
-    for key in ("tool", "orch", "outputs"):
+    for key in ("tool", "orch"):
         table = table.get(key) if isinstance(table, dict) else None
-    return table
+    return table if isinstance(table, dict) else {}
 
 
-def _rules(where: str, value: Any) -> list[OutputRule]:
+def _output_rules(where: str, value: Any) -> list[OutputRule]:
     if value is None:
         return []
     if isinstance(value, dict):
@@ -97,7 +112,22 @@ def _rule(where: str, pattern: Any, about: Any) -> OutputRule:
     return OutputRule(pattern, tolerance, _ignored(f"{where}, ignore", about.get("ignore", ())))
 
 
-def _tolerance(where: str, value: Any) -> Tolerance:
+def _metric_rules(where: str, value: Any) -> list[MetricRule]:
+    if value is None:
+        return []
+    if not isinstance(value, dict):
+        raise OrchError(f"{where} is a mapping of names of metrics to tolerances, not {value!r}.")
+    for name in value:
+        if not isinstance(name, str) or not name:
+            raise OrchError(f"{where}: {name!r} is no name of a metric.")
+    ways = f"{_WAYS}, or {_IGNORE}"
+    return [
+        MetricRule(name, None if about == _IGNORE else _tolerance(f"{where}, {name!r}", about, ways))
+        for name, about in value.items()
+    ]
+
+
+def _tolerance(where: str, value: Any, ways: str = _WAYS) -> Tolerance:
     try:
         if isinstance(value, str):  # YAML 1.1 takes 1e-6 for text
             return tolerance_of(value)
@@ -108,7 +138,7 @@ def _tolerance(where: str, value: Any) -> Tolerance:
             raise ValueError(f"{unknown[0]!r} is neither relative nor absolute")
         return Tolerance(**{_LIMITS[key]: limit_of(limit) for key, limit in value.items()})
     except ValueError as error:
-        raise OrchError(f"{where}: {error}; write a number, or relative and absolute.") from error
+        raise OrchError(f"{where}: {error}; write {ways}.") from error
 
 
 def _ignored(where: str, value: Any) -> tuple[str, ...]:

@@ -45,19 +45,33 @@ class OutputRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """All that is declared. For an output, the first matching rule with a tolerance gives it; what is ignored adds up.
+class MetricRule:
+    """A declaration for the metrics whose whole name matches `pattern`, as that of an OutputRule does a path.
 
-    Without a tolerance, metrics must be equal.
+    Without a tolerance its values are not compared, but it must be there.
+    """
+
+    pattern: str
+    tolerance: Tolerance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All that is declared.
+
+    For an output, the first matching rule with a tolerance gives it; what is ignored adds up. For a metric the first
+    matching rule holds. `everything` is for outputs and metrics that these have no tolerance for; where it is None
+    too, they must be the same.
     """
 
     outputs: tuple[OutputRule, ...] = ()
-    metrics: Tolerance | None = None
+    metrics: tuple[MetricRule, ...] = ()
+    everything: Tolerance | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What is declared for one output. The texts name the rules, for the verdict."""
+    """What is declared for one output or metric. The texts name the rules, for the verdict."""
 
     tolerance: Tolerance = EXACT
     tolerance_rule: str | None = None
@@ -71,63 +85,74 @@ class Declared:
 
     @property
     def ignores_all(self) -> bool:
-        """Whether nothing of the file is compared."""
+        """Whether nothing of it is compared."""
         return "*" in self.ignore
 
 
 def declared_for(path: str, rules: Rules) -> Declared:
     """What `rules` have for the output at `path`."""
     found = [rule for rule in rules.outputs if _regex(rule.pattern).fullmatch(path)]
-    near = next((rule for rule in found if rule.tolerance is not None), None)
+    near = next((rule for rule in found if rule.tolerance is not None), OutputRule(_EVERYTHING, rules.everything))
     passed = [rule for rule in found if rule.ignore]
     return Declared(
-        tolerance=near.tolerance if near is not None and near.tolerance is not None else EXACT,
-        tolerance_rule=None if near is None else _named(near.pattern, str(near.tolerance)),
+        tolerance=near.tolerance or EXACT,
+        tolerance_rule=None if near.tolerance is None else _named(near.pattern, str(near.tolerance)),
         ignore=frozenset(name for rule in passed for name in rule.ignore),
         ignore_rule="; ".join(_named(rule.pattern, f"ignore {', '.join(rule.ignore)}") for rule in passed) or None,
     )
 
 
-def joined(first: Rules, then: Rules) -> Rules:
-    """Both; where both have a tolerance, that of `first` holds (the command line's before the project's).
+def declared_for_metric(name: str, rules: Rules) -> Declared:
+    """What `rules` have for the metric `name`."""
+    found = next((rule for rule in rules.metrics if _regex(rule.pattern).fullmatch(name)), None)
+    if found is not None and found.tolerance is None:
+        return Declared(ignore=frozenset("*"), ignore_rule=_named(found.pattern, "ignore"))
+    near = found or MetricRule(_EVERYTHING, rules.everything)
+    if near.tolerance is None:
+        return Declared()
+    return Declared(near.tolerance, _named(near.pattern, str(near.tolerance)))
 
-    But the one for everything of parse_tolerances comes last: it is for outputs that no other one is for.
-    """
-    some: tuple[OutputRule, ...] = first.outputs
-    last: tuple[OutputRule, ...] = ()
-    if first.metrics is not None and some[-1:] == (OutputRule(_EVERYTHING, first.metrics),):
-        some, last = some[:-1], some[-1:]
-    return Rules((*some, *then.outputs, *last), first.metrics if first.metrics is not None else then.metrics)
+
+def joined(first: Rules, then: Rules) -> Rules:
+    """Both; where both have a rule, that of `first` holds (the command line's before the project's)."""
+    everything = first.everything if first.everything is not None else then.everything
+    return Rules((*first.outputs, *then.outputs), (*first.metrics, *then.metrics), everything)
 
 
 # --- the command line -------------------------------------------------------------------------------------------
 
 _EVERYTHING = "**"
-_HOW = "-t takes a NUMBER (relative), rel=NUMBER,abs=NUMBER, or PATTERN: and one of these"
+_METRICS = "metrics"
+_HOW = "-t takes a NUMBER (relative), rel=NUMBER,abs=NUMBER, or PATTERN: or metrics:PATTERN: and one of these"
 
 
 def parse_tolerances(texts: Sequence[str]) -> Rules:
-    """The rules of all `-t`: one without a pattern holds for metrics, and for outputs that no other one is for.
+    """The rules of all `-t`: one without a pattern holds for outputs and metrics that no other one is for.
 
     Raises UsageError.
     """
-    some: list[OutputRule] = []
+    outputs: list[OutputRule] = []
+    metrics: list[MetricRule] = []
     everything: Tolerance | None = None
     for text in texts:
         parsed = parse_tolerance(text)
         if isinstance(parsed, OutputRule):
-            some.append(parsed)
+            outputs.append(parsed)
+        elif isinstance(parsed, MetricRule):
+            metrics.append(parsed)
         elif everything is not None and everything != parsed:
             raise UsageError(f"-t {text}: a tolerance for everything was given already; write PATTERN:{text}.")
         else:
             everything = parsed
-    if everything is not None:
-        some.append(OutputRule(_EVERYTHING, everything))
-    return Rules(tuple(some), everything)
+    return Rules(tuple(outputs), tuple(metrics), everything)
 
 
-def parse_tolerance(text: str) -> Tolerance | OutputRule:
-    """The value of one `-t`: `1e-6` (relative), `rel=1e-6,abs=1e-9`, or `PATTERN:` before either. Raises UsageError."""
+def parse_tolerance(text: str) -> Tolerance | OutputRule | MetricRule:
+    """The value of one `-t`. Raises UsageError.
+
+    It is `1e-6` (relative) or `rel=1e-6,abs=1e-9`; before it may stand `PATTERN:`, for outputs, `metrics:`, for all
+    metrics, or `metrics:PATTERN:`.
+    """
     pattern, colon, values = text.rpartition(":")
     try:
         tolerance = tolerance_of(values)
@@ -135,6 +160,9 @@ def parse_tolerance(text: str) -> Tolerance | OutputRule:
         raise UsageError(f"{_HOW}; {text!r} is none: {error}.") from error
     if not colon:
         return tolerance
+    kind, _, name = pattern.partition(":")
+    if kind == _METRICS:
+        return MetricRule(name or _EVERYTHING, tolerance)
     if not stays_below(pattern):
         raise UsageError(f"-t {text}: {pattern!r} is no pattern of paths of outputs, as plots/*.csv is.")
     return OutputRule(pattern, tolerance)

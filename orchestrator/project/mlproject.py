@@ -7,6 +7,7 @@ MLflow ends in a traceback, this names file and line.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -35,7 +36,7 @@ _BESIDE: tuple[tuple[str, EnvironmentKind], ...] = (
 )
 """Beside an MLproject that names no environment: the first of these. The first two are MLflow's, in its order."""
 
-_TOP_KEYS = ("name", "entry_points", "python_env", "conda_env", "docker_env", "inputs", "outputs")
+_TOP_KEYS = ("name", "entry_points", "python_env", "conda_env", "docker_env", "inputs", "outputs", "metrics")
 
 _TYPES = ("string", "float", "int", "path", "uri", "bool", "boolean")
 
@@ -60,7 +61,8 @@ def read_project(tree: Tree, subdir: str) -> Project:
     found = sorted(name for name in names if name.lower() == "mlproject")
     if not found:
         environment, notes = _find_environment(names, subdir, _ALONE)
-        return Project(None, None, {}, environment, subdir=subdir, notes=notes)
+        has_rules = _pyproject_has_rules(tree, names, subdir)
+        return Project(None, None, {}, environment, subdir=subdir, has_rules=has_rules, notes=notes)
     path = posixpath.join(subdir, found[0])
     document = _load(path, tree.read(path) or b"")
     data = document.data
@@ -76,8 +78,15 @@ def read_project(tree: Tree, subdir: str) -> Project:
         inputs=_inputs(document, subdir),
         subdir=subdir,
         misspelt=misspelt,
+        has_rules="outputs" in data or "metrics" in data or _pyproject_has_rules(tree, names, subdir),
         notes=(*_notes_on_keys(document, misspelt), *_notes_on_types(document, entry_points), *notes),
     )
+
+
+def _pyproject_has_rules(tree: Tree, names: tuple[str, ...], subdir: str) -> bool:
+    """Whether a pyproject.toml speaks of orch. It is not parsed here: that takes longer than all the rest."""
+    content = tree.read(posixpath.join(subdir, "pyproject.toml")) if "pyproject.toml" in names else None
+    return content is not None and re.search(rb"\borch\b", content) is not None
 
 
 class _Document:

@@ -64,8 +64,9 @@ class DeclaredInput:
 class Project:
     """A project as its files tell it. `file` is the path of the MLproject, None where there is none.
 
-    `misspelt` maps a key that the MLproject lacks to the unknown one in it that is probably meant. `notes` are
-    sentences for the person who runs it.
+    `misspelt` maps a key that the MLproject lacks to the unknown one in it that is probably meant. `has_rules`: it may
+    declare how its outputs and metrics are compared (`compare.project_rules`). `notes` are sentences for the person
+    who runs it.
     """
 
     name: str | None
@@ -75,6 +76,7 @@ class Project:
     inputs: tuple[DeclaredInput, ...] = ()
     subdir: str = ""
     misspelt: Mapping[str, str] = field(default_factory=dict)
+    has_rules: bool = False
     notes: tuple[str, ...] = ()
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 from made_records import finished
 
-from orchestrator.compare import MetricVerdict, Rules, Tolerance, compare_metrics
+from orchestrator.compare import MetricRule, MetricVerdict, Rules, Tolerance, compare_metrics
 from orchestrator.model import Metric, RunRecord
 
 
@@ -43,7 +43,7 @@ def test_every_metric_of_both_runs_has_a_verdict() -> None:
     ],
 )
 def test_a_tolerance_is_relative_to_the_recorded_value(recorded: float, replayed: float, result: str) -> None:
-    rules = Rules(metrics=Tolerance(relative=0.01))
+    rules = Rules(everything=Tolerance(relative=0.01))
     (verdict,) = compare_metrics(run(("m", recorded, 0)), run(("m", replayed, 0)), rules)
     assert verdict.result == result
 
@@ -52,17 +52,30 @@ def test_all_points_count_not_only_the_last() -> None:
     recorded = run(("loss", 0.5, 1), ("loss", 0.25, 2), ("loss", 0.1, 3))
     other = run(("loss", 0.5, 1), ("loss", 0.3, 2), ("loss", 0.1, 3))
     assert compare_metrics(recorded, other, Rules()) == (MetricVerdict("loss", "different", 0.25, 0.3, 2),)
-    near = compare_metrics(recorded, other, Rules(metrics=Tolerance(absolute=0.1)))
-    assert near == (MetricVerdict("loss", "within tolerance", 0.1, 0.1),)
+    near = compare_metrics(recorded, other, Rules(everything=Tolerance(absolute=0.1)))
+    assert near == (MetricVerdict("loss", "within tolerance", 0.1, 0.1, rules=("tolerance abs=0.1",)),)
     mixed = run(("loss", 0.1, 3), ("loss", 0.5, 1), ("loss", 0.25, 2))
     assert compare_metrics(recorded, mixed, Rules())[0].result == "equal"
 
 
 def test_another_number_of_points_differs() -> None:
     recorded = run(("loss", 0.5, 1), ("loss", 0.25, 2), ("loss", 0.1, 3))
-    rules = Rules(metrics=Tolerance(9.0))
+    rules = Rules(everything=Tolerance(9.0))
     less = run(("loss", 0.5, 1), ("loss", 0.1, 3))
     assert compare_metrics(recorded, less, rules) == (MetricVerdict("loss", "different", 0.25, None, 2),)
     assert compare_metrics(less, recorded, rules) == (MetricVerdict("loss", "different", None, 0.25, 2),)
     more = run(("loss", 0.5, 1), ("loss", 0.25, 2), ("loss", 0.1, 3), ("loss", 0.1, 4))
     assert compare_metrics(recorded, more, rules) == (MetricVerdict("loss", "different", None, 0.1, 4),)
+
+
+def test_a_metric_that_is_ignored_must_be_there() -> None:
+    rules = Rules(metrics=(MetricRule("*seconds"), MetricRule("mae", Tolerance(1.0))))
+    recorded = run(("seconds", 1.5, 0), ("mae", 0.5, 0), ("rmse", 0.5, 0), ("idle_seconds", 1, 0))
+    replayed = run(("seconds", 9.5, 0), ("seconds", 9.5, 1), ("mae", 0.6, 0), ("rmse", 0.6, 0))
+    assert [(v.name, v.result, v.rules) for v in compare_metrics(recorded, replayed, rules)] == [
+        ("seconds", "ignored", ("*seconds: ignore",)),
+        ("mae", "within tolerance", ("mae: tolerance rel=1.0",)),
+        ("rmse", "different", ()),
+        ("idle_seconds", "missing", ()),
+    ]
+    assert compare_metrics(recorded, recorded, rules)[0].result == "equal"

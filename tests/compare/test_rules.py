@@ -4,6 +4,7 @@ import pytest
 from made_trees import FileTree
 
 from orchestrator.compare import (
+    MetricRule,
     OutputRule,
     Rules,
     Tolerance,
@@ -12,7 +13,7 @@ from orchestrator.compare import (
     parse_tolerances,
     project_rules,
 )
-from orchestrator.compare.rules import declared_for
+from orchestrator.compare.rules import declared_for, declared_for_metric
 from orchestrator.errors import OrchError, UsageError
 
 # --- -t ---------------------------------------------------------------------------------------------------------
@@ -30,9 +31,13 @@ from orchestrator.errors import OrchError, UsageError
         ("metrics.json:1e-6", OutputRule("metrics.json", Tolerance(1e-6))),
         ("plots/**/*.csv:abs=1", OutputRule("plots/**/*.csv", Tolerance(0.0, 1.0))),
         ("a:b.csv:1", OutputRule("a:b.csv", Tolerance(1.0))),
+        ("metrics:rmse:1e-6", MetricRule("rmse", Tolerance(1e-6))),
+        ("metrics:loss/*:abs=1", MetricRule("loss/*", Tolerance(0.0, 1.0))),
+        ("metrics:a:b:1", MetricRule("a:b", Tolerance(1.0))),
+        ("metrics:1e-6", MetricRule("**", Tolerance(1e-6))),
     ],
 )
-def test_a_tolerance_of_the_command_line(text: str, meaning: Tolerance | OutputRule) -> None:
+def test_a_tolerance_of_the_command_line(text: str, meaning: Tolerance | OutputRule | MetricRule) -> None:
     assert parse_tolerance(text) == meaning
 
 
@@ -61,12 +66,14 @@ def test_what_is_no_tolerance_is_wrong_usage(text: str) -> None:
         parse_tolerance(text)
 
 
-def test_one_for_everything_is_for_metrics_and_for_outputs_without_their_own() -> None:
-    rules = parse_tolerances(["1e-3", "m.json:1e-6"])
-    assert rules.metrics == Tolerance(1e-3)
+def test_one_for_everything_is_for_metrics_and_outputs_without_their_own() -> None:
+    rules = parse_tolerances(["1e-3", "m.json:1e-6", "metrics:mae:1"])
     assert declared_for("m.json", rules).tolerance == Tolerance(1e-6)
     assert declared_for("a/b.csv", rules).tolerance == Tolerance(1e-3)
-    assert parse_tolerances(["m.json:1"]).metrics is None
+    assert declared_for_metric("mae", rules).tolerance == Tolerance(1.0)
+    assert declared_for_metric("m.json", rules).tolerance == Tolerance(1e-3)
+    assert declared_for_metric("m.json", parse_tolerances(["m.json:1"])).by_value is None
+    assert declared_for("mae", parse_tolerances(["metrics:mae:1"])).by_value is None
     assert parse_tolerances([]) == Rules()
     with pytest.raises(UsageError, match="given already"):
         parse_tolerances(["1e-3", "1e-6"])
@@ -80,16 +87,28 @@ def test_the_command_line_comes_before_the_project_and_what_is_ignored_adds_up()
     assert declared.ignore_rule == "*.json: ignore at; m.*: ignore host"
     assert declared_for("n.json", rules).tolerance == Tolerance(1e-2)
     assert declared_for("n.txt", rules).by_value is None
-    assert joined(Rules(metrics=Tolerance()), Rules(metrics=Tolerance(1.0))).metrics == Tolerance()
+    assert joined(Rules(everything=Tolerance()), Rules(everything=Tolerance(1.0))).everything == Tolerance()
+
+
+def test_of_several_rules_for_a_metric_the_first_holds() -> None:
+    project = Rules(
+        metrics=(MetricRule("seconds"), MetricRule("*", Tolerance(1e-2)), MetricRule("rmse", Tolerance(1.0)))
+    )
+    rules = joined(parse_tolerances(["metrics:mae:1e-6", "1"]), project)
+    assert declared_for_metric("mae", rules).tolerance_rule == "mae: tolerance rel=1e-06"
+    assert declared_for_metric("rmse", rules).tolerance == Tolerance(1e-2)
+    assert declared_for_metric("val/rmse", rules).tolerance_rule == "tolerance rel=1.0"
+    seconds = declared_for_metric("seconds", rules)
+    assert (seconds.ignores_all, seconds.ignore_rule) == (True, "seconds: ignore")
+    assert not declared_for_metric("seconds", joined(parse_tolerances(["metrics:1e-6"]), project)).ignores_all
 
 
 def test_one_for_everything_is_for_what_the_project_has_no_rule_for() -> None:
-    project = Rules((OutputRule("m.json", Tolerance(1e-6)),), Tolerance(1e-6))
+    project = Rules((OutputRule("m.json", Tolerance(1e-6)),))
     rules = joined(parse_tolerances(["n.json:0", "1e-2"]), project)
     assert declared_for("m.json", rules).tolerance == Tolerance(1e-6)
     assert declared_for("n.json", rules).tolerance == Tolerance()
     assert declared_for("o.json", rules).tolerance == Tolerance(1e-2)
-    assert rules.metrics == Tolerance(1e-2)
     assert declared_for("m.json", joined(parse_tolerances(["**:1e-2"]), project)).tolerance == Tolerance(1e-2)
     assert declared_for("m.json", joined(parse_tolerances(["**:1", "1e-2"]), project)).tolerance == Tolerance(1.0)
 
@@ -129,6 +148,11 @@ outputs:
   "plots/*.csv": {tolerance: {relative: 0.01, absolute: 1e-9}}
   "logs/**": {ignore: "*"}
   a.txt: {tolerance: "rel=1e-3,abs=1"}
+metrics:
+  rmse: 1e-6
+  "loss/*": {relative: 0.01, absolute: 1e-9}
+  r2: abs=0.5
+  fit_seconds: ignore
 entry_points:
   main: {command: "python train.py"}
 """
@@ -141,6 +165,11 @@ name = "wine"
 "plots/*.csv" = { tolerance = { relative = 0.01, absolute = 1e-9 } }
 "logs/**" = { ignore = "*" }
 "a.txt" = { tolerance = "rel=1e-3,abs=1" }
+[tool.orch.metrics]
+rmse = 1e-6
+"loss/*" = { relative = 0.01, absolute = 1e-9 }
+r2 = "abs=0.5"
+fit_seconds = "ignore"
 """
 
 DECLARED = Rules(
@@ -149,16 +178,26 @@ DECLARED = Rules(
         OutputRule("plots/*.csv", Tolerance(0.01, 1e-9)),
         OutputRule("logs/**", None, ("*",)),
         OutputRule("a.txt", Tolerance(1e-3, 1.0)),
-    )
+    ),
+    (
+        MetricRule("rmse", Tolerance(1e-6)),
+        MetricRule("loss/*", Tolerance(0.01, 1e-9)),
+        MetricRule("r2", Tolerance(0.0, 0.5)),
+        MetricRule("fit_seconds"),
+    ),
 )
 
 
-def test_a_project_declares_its_outputs_in_mlproject_or_pyproject() -> None:
+def test_a_project_declares_its_outputs_and_metrics_in_mlproject_or_pyproject() -> None:
     assert project_rules(FileTree({"MLproject": MLPROJECT}), "") == DECLARED
     assert project_rules(FileTree({"sub/mlproject": MLPROJECT, "MLproject": "x: 1"}), "sub") == DECLARED
     assert project_rules(FileTree({"pyproject.toml": PYPROJECT}), "") == DECLARED
     both = project_rules(FileTree({"pyproject.toml": PYPROJECT, "MLproject": "outputs: {b: {tolerance: 1}}"}), "")
     assert both.outputs == (OutputRule("b", Tolerance(1.0)), *DECLARED.outputs)
+    assert both.metrics == DECLARED.metrics
+    assert project_rules(FileTree({"{0}/MLproject": "metrics: {a: 1}"}), "{0}").metrics == (
+        MetricRule("a", Tolerance(1.0)),
+    )
 
 
 def test_a_list_is_the_other_way_to_write_it() -> None:
@@ -179,6 +218,8 @@ def test_a_list_is_the_other_way_to_write_it() -> None:
         {"MLproject": "outputs:"},
         {"pyproject.toml": "[tool.orch]\n"},
         {"pyproject.toml": "tool=1 # orch"},
+        {"MLproject": "metrics:"},
+        {"pyproject.toml": "[tool.pytorch"},
     ],
 )
 def test_a_project_that_declares_nothing(files: dict[str, str]) -> None:
@@ -207,6 +248,15 @@ def test_a_project_that_declares_nothing(files: dict[str, str]) -> None:
         ("outputs: [{tolerance: 1}]", "entry 1: it needs a path"),
         ("outputs: [m.json]", "entry 1: it needs a path"),
         ("outputs: {", "MLproject: not valid YAML"),
+        ("metrics: 1", "MLproject: metrics is a mapping of names"),
+        ("metrics: [rmse]", "MLproject: metrics is a mapping of names"),
+        ("metrics: {1: 1}", "1 is no name of a metric"),
+        (
+            "metrics: {rmse: x}",
+            "metrics, 'rmse': 'x' is not a number; write a number, or relative and absolute, or ignore",
+        ),
+        ("metrics: {rmse: {tolerance: 1}}", "'rmse': 'tolerance' is neither relative nor absolute"),
+        ("metrics: {rmse: }", "None is not a number"),
     ],
 )
 def test_what_is_not_understood_is_named_with_file_and_key(text: str, said: str) -> None:
@@ -221,3 +271,5 @@ def test_a_pyproject_that_is_no_toml_is_named() -> None:
         project_rules(FileTree({"sub/pyproject.toml": "[tool.orch"}), "sub")
     with pytest.raises(OrchError, match=r"pyproject\.toml: \[tool\.orch\.outputs\], 'a', tolerance: -1"):
         project_rules(FileTree({"pyproject.toml": "[tool.orch.outputs]\na={tolerance=-1}"}), "")
+    with pytest.raises(OrchError, match=r"pyproject\.toml: \[tool\.orch\.metrics\], 'a': -1"):
+        project_rules(FileTree({"pyproject.toml": "[tool.orch.metrics]\na=-1"}), "")

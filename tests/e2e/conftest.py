@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -13,6 +14,9 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+
+# Where the tests themselves were started with nohup, every program of theirs would ignore it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ORCH = Path(sys.executable).with_name("orch")
 

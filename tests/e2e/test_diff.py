@@ -94,6 +94,48 @@ def test_a_parameter_and_what_it_changed(project: Path) -> None:
     assert set(found["outputs"]["model.txt"]["from"]) == {"sha256", "size", "mode"}
 
 
+def test_a_metric_that_came_to_the_same_by_another_way(make_project: Make, orch_home: Path) -> None:
+    program = """\
+import json, os, sys
+with open(os.environ["ORCH_EVENTS"], "a") as events:
+    for step, value in enumerate([0.9, float(sys.argv[1]), 0.25]):
+        print(json.dumps({"metric": "loss", "value": value, "step": step}), file=events)
+"""
+    folder = make_project({**PROJECT, "train.py": program})
+    orch("run", folder, "--run-name", "old")
+    orch("run", folder, "-P", "alpha=0.75", "--run-name", "new")
+    lines = sections(orch("diff", "old", "new", code=1).stdout)
+    assert lines["metrics"] == ["~ loss  0.25, same last value, history differs from step 1"]
+    note = "same last value, history differs from step 1"
+    assert orch_json("diff", "old", "new", code=1)["metrics"] == {"loss": {"from": 0.25, "to": 0.25, "note": note}}
+
+
+def test_a_host_that_tells_more_is_not_another_one(project: Path, orch_home: Path) -> None:
+    def recorded(name: str, *swaps: tuple[str, str]) -> None:
+        """A run in whose record the host is made another one; the ledger has it from there."""
+        journal = (
+            orch_home / "runs" / orch_json("run", project.as_uri(), "--run-name", name)["run_id"] / "journal.jsonl"
+        )
+        lines = [json.loads(line) for line in journal.read_text().splitlines()]
+        lines[0]["host"] |= {"cpu_flags": "avx avx2 fma sse"}
+        for fact, value in swaps:
+            lines[0]["host"][fact] = value
+            if value == "":
+                del lines[0]["host"][fact]
+        journal.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+    recorded("old", ("cpu_flags", ""), ("gpus", ""))
+    recorded("new")
+    recorded("other", ("cpu_flags", "avx avx512f clzero sse"))
+    orch("ledger", "rebuild")
+    assert orch("diff", "old", "new").stdout == ""
+    lines = sections(orch("diff", "new", "other", code=1).stdout)
+    assert lines == {"host": ["~ cpu_flags  without avx2, fma; with avx512f, clzero"]}
+    flags = {"from": ["avx2", "fma"], "to": ["avx512f", "clzero"]}
+    assert orch_json("diff", "new", "other", code=1)["host"] == {"cpu_flags": flags}
+    assert orch_json("show", "other")["host"]["cpu_flags"] == "avx avx512f clzero sse"
+
+
 def test_code_environment_command_and_outputs_of_two_commits(project: Path) -> None:
     orch("run", project.as_uri(), "--version", "main", "--run-name", "old")
     (project / "conda.yaml").write_text(SIX_YAML)
