@@ -76,14 +76,7 @@ def place_inputs(inputs: Iterable[Input], project: Path, *, home: Home) -> list[
                 f"the input {item.name} is to stand at {item.path}, but the commit has that path already: "
                 "choose another with --input PATH=DEST."
             )
-        files = _files_of(item, home=home)
-        hashes = hash_cached([file.place for file in files], home=home)
-        found = _identity(item.kind, files, hashes)
-        if found != item.sha256:
-            raise OrchError(
-                f"the input {item.name} ({item.origin}) has changed: sha256 {found}, while the run was specified with "
-                f"{item.sha256}."
-            )
+        files, _ = _unchanged(item, home=home)
         if not target.parent.resolve().is_relative_to(project.resolve()):
             raise OrchError(
                 f"the input {item.name} would stand at {item.path}, which a link in the commit leads out of it."
@@ -93,6 +86,32 @@ def place_inputs(inputs: Iterable[Input], project: Path, *, home: Home) -> list[
         for file in files:
             placed += _place(file, target / file.path if file.path else target)
     return placed
+
+
+def bytes_of_input(item: Input, *, home: Home) -> tuple[list[tuple[Path, str, int]], bytes | None]:
+    """Where the bytes of an input are: of each file its place, sha256 and size; and of a folder its listing.
+
+    Raises OrchError when it is gone, or has changed since the run was specified.
+    """
+    files, hashes = _unchanged(item, home=home)
+    listing = canonical_json(_listing(files, hashes)) if item.kind == "folder" else None
+    return [(file.place, *hashed) for file, hashed in zip(files, hashes, strict=True)], listing
+
+
+def read_listing(data: bytes) -> list[tuple[str, str, int]]:
+    """The path, sha256 and size of each file that the listing of a folder names, from bytes of anybody.
+
+    Raises OrchError when it is not as orch writes a listing.
+    """
+    try:
+        rows = [(str(path), str(sha256), int(size), bool(mode)) for path, sha256, size, mode in json.loads(data)]
+        again = canonical_json([list(row) for row in rows])
+    except (ValueError, TypeError, RecursionError) as error:
+        raise OrchError(f"the listing of an input folder is damaged: {error}.") from error
+    paths = [local_path(path) for path, *_ in rows]
+    if again != data or len({*paths}) != len(paths) or not all(map(stays_below, paths)):
+        raise OrchError("the listing of an input folder is damaged, or made to harm.")
+    return [(path, sha256, size) for path, sha256, size, _ in rows]
 
 
 def written_through(placed: Iterable[Placed]) -> list[Path]:
@@ -105,9 +124,9 @@ def store_input(item: Input, *, home: Home) -> list[str]:
 
     Returns a sentence when it has changed since the run was specified, and keeps nothing then.
     """
-    files = _files_of(item, home=home)
-    hashes = hash_cached([file.place for file in files], home=home)
-    if _identity(item.kind, files, hashes) != item.sha256:
+    try:
+        files, hashes = _unchanged(item, home=home)
+    except OrchError:
         return [f"the input {item.name} changed during the run; its bytes were not kept."]
     for file in files:
         store.put_file(home, file.place, move=False)
@@ -217,15 +236,42 @@ def _listing(files: Sequence[Listed], hashes: Sequence[tuple[str, int]]) -> list
     ]
 
 
-def _files_of(item: Input, *, home: Home) -> list[Listed]:
-    """The files of an input: where they were found, else from the store."""
+def _unchanged(item: Input, *, home: Home) -> tuple[list[Listed], list[tuple[str, int]]]:
+    """The files of an input and their hashes: where they were found, else from the store.
+
+    Raises OrchError when neither has the bytes that the spec says.
+    """
+    found = ""
     if item.origin is not None and os.path.lexists(local_path(item.origin)):
-        return list_files(Path(local_path(item.origin)))
+        files = list_files(Path(local_path(item.origin)))
+        hashes = hash_cached([file.place for file in files], home=home)
+        found = _identity(item.kind, files, hashes)
+        if found == item.sha256:
+            return files, hashes
     if not store.blob_path(home, item.sha256).exists():
-        raise OrchError(
-            f"the input {item.name} (sha256 {item.sha256}) is not at {item.origin} any more, and its bytes "
-            "were not kept (--store-inputs keeps them)."
+        raise _not_to_be_had(item, found)
+    files = _stored_files(item, home=home)
+    hashes = hash_cached([file.place for file in files], home=home)
+    if _identity(item.kind, files, hashes) != item.sha256:
+        raise OrchError(f"the stored bytes of the input {item.name} (sha256 {item.sha256}) are damaged.")
+    return files, hashes
+
+
+def _not_to_be_had(item: Input, found: str) -> OrchError:
+    if found:
+        return OrchError(
+            f"the input {item.name} ({item.origin}) has changed: sha256 {found}, while the run was specified with "
+            f"{item.sha256}."
         )
+    gone = f"not at {item.origin} any more, and its bytes were not kept (--store-inputs keeps them)"
+    where = "not in the bundle that brought the run" if item.origin is None else gone
+    return OrchError(
+        f"the input {item.name} (sha256 {item.sha256}) is {where}; if you have it, name it with "
+        f"--input PATH={item.path}."
+    )
+
+
+def _stored_files(item: Input, *, home: Home) -> list[Listed]:
     if item.kind == "file":
         return [Listed("", store.blob_path(home, item.sha256), item.executable)]
     listing = json.loads(store.read_blob(home, item.sha256))

@@ -201,6 +201,8 @@ class RunRecord:
     verdict: Mapping[str, Any] | None = None
     """Of a replay: what holding it against its original came to (see `replay.Verdict`)."""
     parent: str | None = None
+    bundle: str | None = None
+    """Of a run that was imported: the sha256 of its bundle's manifest. It was not made on this machine."""
     supervisor: ProcessIdentity | None = None
     child: ProcessIdentity | None = None
     notes: tuple[str, ...] = ()

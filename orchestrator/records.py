@@ -142,6 +142,7 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "replay_of": record.replay_of,
         "verdict": None if record.verdict is None else dict(record.verdict),
         "parent": record.parent,
+        "bundle": record.bundle,
         "notes": list(record.notes),
     }
 
@@ -152,6 +153,11 @@ def output_to_json(output: Output) -> dict[str, Any]:
     if output.link is None:
         del value["link"]
     return value
+
+
+def metric_to_json(point: Metric) -> dict[str, Any]:
+    """The JSON object of a metric point."""
+    return fields_to_json(point) | {"value": number_to_json(point.value)}
 
 
 def metric_from_json(value: Mapping[str, Any]) -> Metric:
@@ -180,7 +186,7 @@ def record_from_journal(run_id: str, events: Sequence[Mapping[str, Any]]) -> Run
     """The record that a run's journal tells, or None while no spec has been resolved.
 
     Each event is an object with a key `event`: `created` (spec, started_at, name, experiment, params, tags, host,
-    supervisor, replay_of, parent), `started` (child), `logged` (metrics, params, tags: what the program said),
+    supervisor, replay_of, parent, bundle), `started` (child), `logged` (metrics, params, tags: what the program said),
     `tags` (values; null removes), `note` (text), `orphaned`, `ended` (status, exit_code, reason, ended_at,
     outputs, usage), `verdict` (verdict), `named` (name). Unknown events are passed over.
     """
@@ -196,6 +202,43 @@ def record_from_journal(run_id: str, events: Sequence[Mapping[str, Any]]) -> Run
     return record and replace(record, metrics=tuple(metrics))
 
 
+def journal_events(record: RunRecord) -> list[dict[str, Any]]:
+    """The events that make `record` when `record_from_journal` reads them."""
+    created = {
+        "event": "created",
+        "spec": spec_to_json(record.spec),
+        "started_at": record.started_at,
+        "name": record.name,
+        "experiment": record.experiment,
+        "params": dict(record.params),
+        "tags": dict(record.tags),
+        "host": dict(record.host),
+        "replay_of": record.replay_of,
+        "parent": record.parent,
+        "bundle": record.bundle,
+        "supervisor": record.supervisor and fields_to_json(record.supervisor),
+        "notes": list(record.notes),
+    }
+    events: list[dict[str, Any]] = [created]
+    events.append({"event": "started", "child": record.child and fields_to_json(record.child)})
+    if record.metrics:
+        events += [{"event": "logged", "metrics": [metric_to_json(point) for point in record.metrics]}]
+    if record.status != "running":
+        ended = {
+            "event": "ended",
+            "status": record.status,
+            "exit_code": record.exit_code,
+            "reason": record.reason,
+            "ended_at": record.ended_at,
+            "outputs": [output_to_json(output) for output in record.outputs],
+            "usage": fields_to_json(record.usage),
+        }
+        events.append(ended)
+    if record.verdict is not None:
+        events += [{"event": "verdict", "verdict": dict(record.verdict)}]
+    return events
+
+
 def _created(run_id: str, event: Mapping[str, Any]) -> RunRecord:
     return RunRecord(
         run_id=run_id,
@@ -209,6 +252,7 @@ def _created(run_id: str, event: Mapping[str, Any]) -> RunRecord:
         experiment=event.get("experiment", "Default"),
         replay_of=event.get("replay_of"),
         parent=event.get("parent"),
+        bundle=event.get("bundle"),
         supervisor=_identity(event.get("supervisor")),
         notes=tuple(event.get("notes", ())),
     )

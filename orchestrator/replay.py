@@ -1,28 +1,39 @@
-"""`orch replay`, whole: execute a recorded spec again, compare what came of it, record the verdict."""
+"""`orch replay`, whole: execute a recorded spec again, compare what came of it, record the verdict.
+
+Whether a replay was compared is known by its verdict alone: one that was interrupted is compared later, or again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from orchestrator import ledger, source
+from orchestrator import ledger, source, store
 from orchestrator.canonical import number_to_json
 from orchestrator.compare import (
     MetricVerdict,
     OutputVerdict,
+    ParamVerdict,
     Rules,
     compare_metrics,
     compare_outputs,
+    compare_params,
     joined,
     project_rules,
 )
 from orchestrator.environment.host import current_subdir
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.execute.execute import Attachment, Circumstances, current_record, execute
+from orchestrator.execute.execute import Attachment, Circumstances, execute
+from orchestrator.execute.host import differing_facts
+from orchestrator.execute.rundir import RunDirectory
+from orchestrator.execute.supervisor import Interrupted, StopRequest
 from orchestrator.model import RunRecord, RunSpec
 from orchestrator.paths import Home
 from orchestrator.run import index, say_how_it_ended
+
+AS_RECORDED = frozenset({"identical", "equivalent", "equal", "within tolerance", "ignored"})
+"""The results of what came out again, byte for byte or by a rule that was declared or is built in."""
 
 DIFFERS = 1
 """The exit code of a replay that ran, and gave something else."""
@@ -55,6 +66,8 @@ class Verdict:
     result: Literal["reproduced", "differs"]
     outputs: tuple[OutputVerdict, ...]
     metrics: tuple[MetricVerdict, ...]
+    params: tuple[ParamVerdict, ...]
+    """Those that the program logged."""
     exit_code: tuple[int | None, int | None]
     """Recorded and replayed."""
     environment: str
@@ -68,39 +81,99 @@ def replay(request: ReplayRequest, about: Circumstances, attachment: Attachment,
     """Do one replay under the supervision of this process: 0 reproduced, 1 differs. Raises OrchError when it can't."""
     original = recorded(request.run_id, home)
     spec, notes = _on_this_machine(original.spec, request)
-    try:
-        with source.open_tree(spec.source, home=home) as tree:
-            rules = joined(request.rules, project_rules(tree, spec.source.subdir))
-    except OrchError as error:
-        # The commit can't be mended any more: what it declares wrongly must not keep it from being replayed.
-        rules, notes = request.rules, (*notes, f"what the project declares for its outputs has no say: {error}")
     about = replace(
         about,
         replay_of=original.run_id,
-        params=original.params,
+        params=_given_params(original),
         notes=notes,
         secret_parameters=_given(spec.secret_parameters, request.secret_parameters, "parameter", "-P"),
         secret_variables=_given(spec.secret_variables, request.secret_variables, "variable", "--env"),
         verify="full",
     )
     record = execute(spec, about, attachment, home=home, began=lambda running: index(home, running))
+    index(home, record)
     if record.status == "stopped":
         raise OrchError(f"the replay was stopped ({record.reason}), so nothing was compared.")
     attachment.progress("comparing", "its outputs and metrics with the record")
-    found = verdict(original, record, rules, home=home)
-    attachment.directory.record("verdict", verdict=verdict_to_json(found))
-    record = current_record(attachment.directory)
-    index(home, record)
-    say_how_it_ended(record, None, [], attachment)
+    found, untold = compare(record.run_id, request.rules, attachment.stop, home=home)
+    say_how_it_ended(record, None, [*record.notes, *untold], attachment)
     return 0 if found.result == "reproduced" else DIFFERS
 
 
+def compare(run_id: str, rules: Rules, stop: StopRequest, *, home: Home) -> tuple[Verdict, tuple[str, ...]]:
+    """Hold a replay that has ended against its original, and record the verdict; of several the last one counts.
+
+    `rules` come before what the project declares. The sentences say why that has no say. Raises OrchError when it is
+    no replay, one of the two is not there or has no result, or `stop` asks for the end; nothing is recorded then.
+    """
+    with store.adding(home):  # nobody removes what is read here
+        record = ledger.read_run(home, run_id)
+        if record is None or record.replay_of is None:
+            raise OrchError(f"run {run_id} is no replay: orch replay {run_id[:16]} makes one.")
+        original = recorded(run_id, home)
+        if record.status not in ("finished", "failed"):
+            raise OrchError(f"run {run_id} is {record.status}: there is no result to compare.")
+        declared, notes = _declared(original, home)
+        found = _unless_stopped(stop, run_id, lambda: verdict(original, record, joined(rules, declared), home=home))
+        directory = RunDirectory(home.run(run_id))
+        for note in notes:
+            if note not in record.notes:
+                directory.record("note", text=note)
+        directory.record("verdict", verdict=verdict_to_json(found))
+        connection = ledger.connect(home)
+        try:
+            ledger.index_run(home, connection, run_id)
+        finally:
+            connection.close()
+    return found, notes
+
+
+def _declared(record: RunRecord, home: Home) -> tuple[Rules, tuple[str, ...]]:
+    """What its project declares, or a sentence on why that is not understood. Raises OrchError without its commit."""
+    pinned = record.spec.source
+    with source.open_tree(pinned, home=home) as tree:
+        try:
+            tree.names(pinned.subdir)
+        except OrchError as error:
+            raise OrchError(
+                f"commit {pinned.commit} is not here any more, so what its project declares is not known; "
+                f"orch replay {record.run_id[:16]} fetches it, runs it again and compares."
+            ) from error
+        try:
+            return project_rules(tree, pinned.subdir), ()
+        except OrchError as error:
+            # The commit can't be mended any more: what it declares wrongly must not keep it from being compared.
+            return Rules(), (f"what the project declares for its outputs and metrics has no say: {error}",)
+
+
+def _unless_stopped(stop: StopRequest, run_id: str, job: Callable[[], Verdict]) -> Verdict:
+    """Do what may take long; a request to stop, also one that came since the program ended, ends it at once."""
+    try:
+        try:
+            stop.program_runs = False  # from here on a signal raises Interrupted
+            if stop.count:
+                raise Interrupted(stop.number)
+            return job()
+        finally:
+            stop.program_runs = True
+    except Interrupted:
+        stop.program_runs = True
+        raise OrchError(
+            f"stopped while it was compared; the replay is recorded: orch replay --compare {run_id[:16]} compares it."
+        ) from None
+
+
 def recorded(run_id: str, home: Home) -> RunRecord:
-    """The record of a run that has ended by itself; of a replay, that of its original. Raises OrchError otherwise."""
+    """The record of a run that has ended by itself; of a replay, that of its original. Raises OrchError otherwise.
+
+    A replay that was imported stands for itself where its original is not.
+    """
     record = ledger.read_run(home, run_id)
     if record is not None and record.replay_of is not None:
-        # Or a drift would become the measure of what comes after it.
-        record = ledger.read_run(home, record.replay_of)
+        original = ledger.read_run(home, record.replay_of)
+        if original is not None or record.bundle is None:
+            run_id = record.replay_of  # or a drift would become the measure of what comes after it
+            record = original
     if record is None:
         raise OrchError(f"run {run_id} has no directory any more, so nothing tells what it was.")
     if record.status not in ("finished", "failed"):
@@ -112,12 +185,10 @@ def verdict(original: RunRecord, record: RunRecord, rules: Rules, *, home: Home)
     """Hold a replay against its original. Raises OrchError when an output of either is not stored any more."""
     outputs = compare_outputs(original, record, home=home, rules=rules)
     metrics = compare_metrics(original, record, rules)
+    params = compare_params(original, record, home=home)
     codes = (original.exit_code, record.exit_code)
-    same = (
-        codes[0] == codes[1]
-        and all(item.result in ("identical", "equivalent") for item in outputs)
-        and all(item.result in ("equal", "within tolerance") for item in metrics)
-    )
+    results = {*(o.result for o in outputs), *(m.result for m in metrics), *(p.result for p in params)}
+    same = codes[0] == codes[1] and results <= AS_RECORDED
     asked, used = original.spec.environment, record.spec.environment
     environment = "as recorded; every file was checked"
     if asked.lock_id != used.lock_id:
@@ -127,6 +198,7 @@ def verdict(original: RunRecord, record: RunRecord, rules: Rules, *, home: Home)
         result="reproduced" if same else "differs",
         outputs=outputs,
         metrics=metrics,
+        params=params,
         exit_code=codes,
         environment=environment,
         host=tuple(_differing_facts(original.host, record.host)),
@@ -149,7 +221,7 @@ def verdict_to_json(found: Verdict) -> dict[str, Any]:
 
 
 def varying(records: Sequence[RunRecord]) -> set[str]:
-    """What came out differently in several replays of one run: paths of outputs, names of metrics, the exit code.
+    """What came out differently in several replays: paths of outputs, names of metrics and parameters, the exit code.
 
     What their verdicts call the same, byte for byte or by a rule, is.
     """
@@ -159,16 +231,26 @@ def varying(records: Sequence[RunRecord]) -> set[str]:
 
 
 def _came_out(record: RunRecord) -> dict[tuple[str, str], Any]:
-    found = record.verdict or {"outputs": [], "metrics": []}
+    found = record.verdict or {}
     hashes = {output.path: output.sha256 for output in record.outputs}
     came: dict[tuple[str, str], Any] = {("exit code", "the exit code"): record.exit_code}
-    for item in found["outputs"]:
-        same = item["result"] in ("identical", "equivalent")
+    for item in found.get("outputs", ()):
+        same = item["result"] in AS_RECORDED
         came["output", item["path"]] = "as recorded" if same else hashes.get(item["path"], item["result"])
-    for item in found["metrics"]:
-        near = item["result"] in ("equal", "within tolerance")
-        came["metric", item["name"]] = "as recorded" if near else item["replayed"]
+    for kind in ("metrics", "params"):
+        for item in found.get(kind, ()):
+            same = item["result"] in AS_RECORDED
+            came[kind, item["name"]] = "as recorded" if same else (item["result"], item["replayed"])
     return came
+
+
+def _given_params(record: RunRecord) -> dict[str, str]:
+    """The parameters as the user gave them; what its program logged is for the program to log again."""
+    spec = record.spec
+    # A path stands in the spec as its place in the project.
+    return {
+        name: record.params.get(name, value) if name in spec.paths else value for name, value in spec.parameters.items()
+    }
 
 
 def _on_this_machine(spec: RunSpec, request: ReplayRequest) -> tuple[RunSpec, tuple[str, ...]]:
@@ -206,7 +288,7 @@ def _given(names: Sequence[str], values: Mapping[str, str], what: str, option: s
 
 
 def _differing_facts(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    found = [(name, one.get(name), other.get(name)) for name in _OF_THE_MACHINE if one.get(name) != other.get(name)]
+    found = [fact for fact in differing_facts(one, other) if fact[0] in _OF_THE_MACHINE]
     before, now = one.get("variables", {}), other.get("variables", {})
     found += [(name, before.get(name), now.get(name)) for name in _THREADS if before.get(name) != now.get(name)]
     return found

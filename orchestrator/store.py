@@ -11,12 +11,13 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.errors import OrchError
+from orchestrator.files import remove_tree
 from orchestrator.paths import Home
 
 BUFFER_SIZE = 256 * 1024
@@ -63,16 +64,19 @@ def hash_files(paths: Sequence[Path]) -> list[tuple[str, int]]:
 # --- into the store ---------------------------------------------------------------------------------------------
 
 
-def put_file(home: Home, path: Path, *, move: bool, hashed: tuple[str, int] | None = None) -> tuple[str, int]:
+def put_file(
+    home: Home, path: Path, *, move: bool, hashed: tuple[str, int] | None = None, flushed: bool = False
+) -> tuple[str, int]:
     """Put a file into the store; its sha256 and size.
 
     With `move` the file itself is renamed into the store where it can be (same file system, no other hard link
     to it), else copied and removed; a symbolic link is refused. Without, it is copied and left as it is. `hashed`
-    is what `hash_file` said of it just now, and spares reading it again; a copy is checked against it. Raises
-    OrchError when it can't be read or stored, or differs from `hashed`; then the store has no part of it.
+    is what `hash_file` said of it just now, and spares reading it again; a copy is checked against it. A file that is
+    `flushed` is on the disk already. Raises OrchError when it can't be read or stored, or differs from `hashed`; then
+    the store has no part of it.
     """
     if move:
-        done = _put_by_rename(home, path, hashed)
+        done = _put_by_rename(home, path, hashed, flushed=flushed)
         if done is not None:
             return done
     with _reading(path, follow=not move) as source, _incoming(home) as (target, temporary):
@@ -96,7 +100,7 @@ def put_bytes(home: Home, data: bytes) -> str:
     return sha256
 
 
-def _put_by_rename(home: Home, path: Path, hashed: tuple[str, int] | None) -> tuple[str, int] | None:
+def _put_by_rename(home: Home, path: Path, hashed: tuple[str, int] | None, *, flushed: bool) -> tuple[str, int] | None:
     """Move `path` without copying; None where that can't be done, and the file is still there."""
     with _reading(path, follow=False) as source:
         # The other name of a hard link would lead into the store: a later write through it would change a blob.
@@ -115,7 +119,8 @@ def _put_by_rename(home: Home, path: Path, hashed: tuple[str, int] | None) -> tu
             if path.parent.stat().st_dev != blob.parent.stat().st_dev:
                 return None
             os.fchmod(source.fileno(), 0o444)
-            os.fsync(source.fileno())
+            if not flushed:
+                os.fsync(source.fileno())
             path.rename(blob)
         except OSError:
             return None  # copying says what is wrong, if anything
@@ -146,6 +151,23 @@ def _incoming(home: Home) -> Iterator[tuple[BinaryIO, Path]]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def staging(home: Home) -> Iterator[Path]:
+    """A folder on the store's file system for the time of the block, for files that may be moved into the store.
+
+    Raises OrchError when it can't be made. What a killed process leaves of it is removed by `orch env prune`.
+    """
+    stage = home.store / INCOMING / f"{os.getpid()}-{os.urandom(8).hex()}"
+    try:
+        stage.mkdir(parents=True, mode=0o700)
+    except OSError as error:
+        raise OrchError(f"the store {home.store} can't be written: {error.strerror}.") from error
+    try:
+        yield stage
+    finally:
+        remove_tree(stage)
 
 
 def _is_stored(home: Home, sha256: str, size: int) -> bool:
@@ -277,15 +299,18 @@ def _copy(source: BufferedReader, target: BinaryIO | None, buffer: bytearray | N
 
 @contextlib.contextmanager
 def adding(home: Home) -> Iterator[None]:
-    """While files are stored and until a record names them: nobody removes any. Many can add at once."""
+    """While files are stored and until a record names them, or while many are read: nobody removes any.
+
+    Many can do so at once.
+    """
     with _locked(home, exclusive=False):
         yield
 
 
 @contextlib.contextmanager
-def removing(home: Home) -> Iterator[None]:
-    """While files that no record names are removed: nobody adds any."""
-    with _locked(home, exclusive=True):
+def removing(home: Home, *, waiting: Callable[[], None]) -> Iterator[None]:
+    """While files that no record names are removed: nobody adds any. `waiting` is called before a wait for others."""
+    with _locked(home, exclusive=True, waiting=waiting):
         yield
 
 
@@ -301,7 +326,7 @@ def remove_blob(home: Home, sha256: str) -> int:
 
 
 @contextlib.contextmanager
-def _locked(home: Home, *, exclusive: bool) -> Iterator[None]:
+def _locked(home: Home, *, exclusive: bool, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     import fcntl
 
     try:
@@ -309,7 +334,12 @@ def _locked(home: Home, *, exclusive: bool) -> Iterator[None]:
     except OSError as error:
         raise OrchError(f"the store {home.store} can't be written: {error.strerror}.") from error
     try:
-        fcntl.flock(number, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        try:
+            fcntl.flock(number, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(number, kind)
         yield
     finally:
         os.close(number)

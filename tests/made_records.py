@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
 from orchestrator import journal
-from orchestrator.canonical import number_to_json
 from orchestrator.model import (
     EnvironmentRef,
     Input,
@@ -25,7 +24,7 @@ from orchestrator.model import (
     new_run_id,
 )
 from orchestrator.paths import Home, open_home
-from orchestrator.records import output_to_json, spec_to_json
+from orchestrator.records import journal_events
 
 LOCK = "7b" * 32
 HOST = {
@@ -85,42 +84,6 @@ def finished(**changes: Any) -> RunRecord:
     return replace(ended, **changes)
 
 
-def journal_events(record: RunRecord) -> list[dict[str, Any]]:
-    """The events that make `record` when a journal of them is read."""
-    created = {
-        "event": "created",
-        "spec": spec_to_json(record.spec),
-        "started_at": record.started_at,
-        "name": record.name,
-        "experiment": record.experiment,
-        "params": dict(record.params),
-        "tags": dict(record.tags),
-        "host": dict(record.host),
-        "replay_of": record.replay_of,
-        "parent": record.parent,
-        "supervisor": record.supervisor and asdict(record.supervisor),
-        "notes": list(record.notes),
-    }
-    points = [asdict(m) | {"value": number_to_json(m.value)} for m in record.metrics]
-    events = [created, {"event": "started", "child": record.child and asdict(record.child)}]
-    if points:
-        events += [{"event": "logged", "metrics": points, "params": {}, "tags": {}}]
-    if record.status != "running":
-        ended = {
-            "event": "ended",
-            "status": record.status,
-            "exit_code": record.exit_code,
-            "reason": record.reason,
-            "ended_at": record.ended_at,
-            "outputs": [output_to_json(output) for output in record.outputs],
-            "usage": asdict(record.usage),
-        }
-        events.append(ended)
-    if record.verdict is not None:
-        events += [{"event": "verdict", "verdict": dict(record.verdict)}]
-    return events
-
-
 def write_journal(home: Home, record: RunRecord) -> Path:
     """Put a run directory with the journal of `record` into `home`; the journal."""
     folder = home.run(record.run_id)
@@ -156,6 +119,7 @@ ANY_TEXT = st.text(
 HEX64 = st.text("0123456789abcdef", min_size=64, max_size=64)
 HEX40 = st.text("0123456789abcdef", min_size=40, max_size=40)
 RUN_IDS = st.text("0123456789abcdef", min_size=32, max_size=32)
+SHA256S = st.text("0123456789abcdef", min_size=64, max_size=64)
 INT64 = st.integers(-(2**63), 2**63 - 1)
 SIZES = st.integers(0, 2**53 - 1)
 SECONDS = st.floats(0, 1e9)
@@ -245,6 +209,7 @@ RECORDS = st.builds(
     replay_of=st.none() | RUN_IDS,
     verdict=st.none() | st.dictionaries(ANY_TEXT, ANY_TEXT | st.lists(ANY_TEXT, max_size=2), max_size=3),
     parent=st.none() | RUN_IDS,
+    bundle=st.none() | SHA256S,
     supervisor=st.none() | IDENTITIES,
     child=st.none() | IDENTITIES,
     notes=st.lists(ANY_TEXT, max_size=2).map(tuple),

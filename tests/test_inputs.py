@@ -133,6 +133,16 @@ def test_a_stored_input_outlives_its_original(home: Home, tmp_path: Path, projec
     assert store.read_blob(home, item.sha256) == b"keep me"
 
 
+def test_a_stored_input_is_used_when_its_original_has_changed(home: Home, tmp_path: Path, project: Path) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("a,b\n")
+    item = describe_input("data.csv", data, "inputs/data.csv", home=home)
+    assert store_input(item, home=home) == []
+    data.write_text("other\n")
+    place_inputs([item], project, home=home)
+    assert (project / "inputs/data.csv").read_text() == "a,b\n"
+
+
 def test_a_stored_folder_outlives_its_original(home: Home, tmp_path: Path, project: Path) -> None:
     folder = tmp_path / "data"
     (folder / "sub").mkdir(parents=True)

@@ -126,6 +126,7 @@ def load_run(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
             "replay_of": row["replay_of"],
             "verdict": None if row["verdict"] is None else json.loads(row["verdict"]),
             "parent": row["parent"],
+            "bundle": row["bundle"],
             "notes": _notes(connection, run_id),
         }
 
@@ -258,8 +259,8 @@ def short_id(runs: sqlite3.Connection | Iterable[str], run_id: str) -> str:
 
 
 def find_by_spec(connection: sqlite3.Connection, spec_id: str, *, status: str = "finished") -> str | None:
-    """The newest run of this spec that ended so, or None."""
-    newest = "SELECT max(run_id) FROM runs WHERE spec_id = ? AND status = ?"
+    """The newest run of this spec that ended so, or None. What was imported is no answer: nobody here saw it run."""
+    newest = "SELECT max(run_id) FROM runs WHERE spec_id = ? AND status = ? AND bundle IS NULL"
     with telling(connection):
         found: str | None = connection.execute(newest, (spec_id, status)).fetchone()[0]
     return found

@@ -217,3 +217,11 @@ def _verdicts(database: Database) -> None:
 
 
 MIGRATIONS(name="0003_verdicts")(_verdicts)
+
+
+def _bundles(database: Database) -> None:
+    # The sha256 of the manifest of the bundle that brought the run; NULL for all that were made here.
+    database.execute("ALTER TABLE runs ADD COLUMN bundle TEXT")
+
+
+MIGRATIONS(name="0004_bundles")(_bundles)

@@ -137,6 +137,7 @@ def _put_run(connection: sqlite3.Connection, record: RunRecord) -> None:
         "as_of": spec.environment.as_of,
         "other_locks": json.dumps(dict(spec.environment.others)) if spec.environment.others else None,
         "verdict": None if record.verdict is None else json.dumps(record.verdict),
+        "bundle": record.bundle,
     }
     connection.execute(_PUT_RUN, row)
     if before not in (None, (spec_id, host_id)):
@@ -148,7 +149,7 @@ INSERT INTO runs VALUES (
     :run_id, :status, :exit_code, :reason, :name, :experiment_id, :spec_id, :started_at, :ended_at, :url, :commit_id,
     :tree_id, :commit_time, :subdir, :revision, :origin, :dirty, :entry_point, :command, :lock_id, :platform,
     :replay_of, :parent, :host_id, :host_more, :wall_seconds, :cpu_seconds, :peak_memory, :read_bytes, :written_bytes,
-    :as_of, :other_locks, :verdict
+    :as_of, :other_locks, :verdict, :bundle
 ) ON CONFLICT (run_id) DO UPDATE SET
     status = excluded.status, exit_code = excluded.exit_code, reason = excluded.reason, name = excluded.name,
     experiment_id = excluded.experiment_id, spec_id = excluded.spec_id, started_at = excluded.started_at,
@@ -160,7 +161,7 @@ INSERT INTO runs VALUES (
     wall_seconds = excluded.wall_seconds, cpu_seconds = excluded.cpu_seconds, peak_memory = excluded.peak_memory,
     read_bytes = excluded.read_bytes, written_bytes = excluded.written_bytes,
     as_of = excluded.as_of, other_locks = excluded.other_locks,
-    verdict = excluded.verdict
+    verdict = excluded.verdict, bundle = excluded.bundle
 """
 
 

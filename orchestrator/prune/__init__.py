@@ -2,7 +2,7 @@
 
 What no kept run needs goes when nobody used it for a day. With a number of days, so do installed environments and
 fetched packages that runs need but nobody used for so long: they are installed again from the lock. Locks and mirrors
-that runs need stay, and wheels that were built here: nothing could bring them back.
+that runs need stay, and wheels that were built here and what bundles brought: nothing could bring them back.
 
 `plan` looks, and says what would go. `carry_out` asks again of each thing, holding the lock that keeps others from
 taking it into use, moves it aside, and removes what was moved at the end.
@@ -26,6 +26,7 @@ from orchestrator.prune.needs import needs_of_runs
 from orchestrator.prune.scene import DAY, Plan, Scene, Thing, newest
 from orchestrator.prune.shelf import SHELF, Measure, hold, left_on_shelves, put_aside, remove
 from orchestrator.report import Report, silent
+from orchestrator.store import INCOMING
 from orchestrator.sweep import sweep
 
 __all__ = ["Plan", "Thing", "carry_out", "plan"]
@@ -102,10 +103,12 @@ def _of(planned: Plan, kind: str) -> list[Thing]:
 
 
 def _left_over(scene: Scene) -> list[Thing]:
-    """What a killed prune had moved aside, and what killed solves and fetches left beside locks and mirrors."""
+    """What a killed prune had moved aside, and what killed solves, fetches, writers and imports left."""
     home = scene.home
-    hidden = [path for root in (home.locks, home.sources) for path in root.glob(".*") if path.name != SHELF]
-    old = [path for path in hidden if path.is_dir() and scene.is_idle(newest([path]), DAY)]
+    roots = (home.locks, home.sources, home.runs)
+    hidden = [path for root in roots for path in root.glob(".*") if path.name != SHELF and path.is_dir()]
+    hidden += (home.store / INCOMING).glob("*")
+    old = [path for path in hidden if scene.is_idle(newest([path]), DAY)]
     return [
         Thing("left over", path.name, path) for path in (*left_on_shelves(home), *hidden_entries(home), *sorted(old))
     ]

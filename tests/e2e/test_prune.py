@@ -387,6 +387,20 @@ def test_what_a_killed_prune_left_is_removed_and_counted(home: Home) -> None:
     assert not (home.envs / ".pruned").exists()
 
 
+def test_what_killed_writers_and_imports_left_is_removed_when_it_is_old(home: Home) -> None:
+    left = [home.store / "incoming" / "bundle-1", home.store / "incoming" / "2-ab", home.runs / ".imported-3"]
+    for place in (left[0], left[2]):
+        (place / "blobs").mkdir(parents=True)
+    left[1].write_bytes(b"part of a file")
+    orch("env", "prune")
+    assert all(place.exists() for place in left)  # they may be of an import that is at work
+    let_pass(home, 2)
+    for place in left:
+        os.utime(place, (time.time() - 2 * 86400,) * 2)
+    orch("env", "prune")
+    assert not any(place.exists() for place in left)
+
+
 def test_what_cannot_be_removed_is_a_failure_and_the_rest_goes(home: Home, project: Make) -> None:
     orch("env", "exec", project("one"), "true")
     let_pass(home, 2)

@@ -74,8 +74,8 @@ def test_a_clock_in_an_output_differs_and_the_place_is_told(make: Make) -> None:
     assert (output["result"], output["place"]) == ("different", "/when")
     said = orch("replay", run["run_id"], code=1).stdout
     assert "differs: run " in said
-    assert "different   out.json  (largest error" in said
-    assert "first at /when" in said
+    assert "  different   out.json\n              first at /when: " in said
+    assert "largest error " in said
 
 
 def test_repeating_tells_chance_from_a_real_difference(make: Make) -> None:
@@ -127,7 +127,7 @@ def test_what_the_project_declares_wrongly_does_not_keep_it_from_being_replayed(
         file.write("outputs:\n  a.txt: {tolerence: 1e-6}\n")
     run = orch_json("run", folder, "-q")
     record = replayed(run)
-    assert any("what the project declares for its outputs has no say" in note for note in record["notes"])
+    assert any("what the project declares for its outputs and metrics has no say" in note for note in record["notes"])
 
 
 def test_only_what_was_not_recorded_is_given_again(make: Make) -> None:

@@ -95,12 +95,16 @@ def made_schema(connection: sqlite3.Connection) -> str:
 def test_the_schema_stays_as_it_was_released(home: Home) -> None:
     """A released migration is never edited: change the schema with a new one, and add its file here."""
     with closing(ledger.connect(home)) as connection:
-        assert made_schema(connection) == (SCHEMAS / "schema-3.sql").read_text("utf-8")
+        assert made_schema(connection) == (SCHEMAS / "schema-4.sql").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
     ("version", "added", "migrations"),
-    [(1, ["as_of", "other_locks", "verdict"], ["0002", "0003"]), (2, ["verdict"], ["0003"])],
+    [
+        (1, ["as_of", "other_locks", "verdict", "bundle"], ["0002", "0003", "0004"]),
+        (2, ["verdict", "bundle"], ["0003", "0004"]),
+        (3, ["bundle"], ["0004"]),
+    ],
 )
 def test_an_older_ledger_is_brought_up_and_keeps_its_runs(
     home: Home, version: int, added: list[str], migrations: list[str]
@@ -129,7 +133,7 @@ def test_a_newer_ledger_is_refused_and_not_touched(home: Home) -> None:
         lambda: ledger.rebuild(home, report=report.silent),
     ]
     for action in actions:
-        with pytest.raises(OrchError, match="schema version 7, this orch knows 3"):
+        with pytest.raises(OrchError, match="schema version 7, this orch knows 4"):
             action()
     assert home.ledger.read_bytes() == before
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 from ledger_dumps import dump, schema
-from made_records import Locked, finished, journal_events, made_home, write_journal
+from made_records import Locked, finished, made_home, write_journal
 
 from orchestrator import journal, ledger, report
 from orchestrator.model import Usage
 from orchestrator.paths import Home
-from orchestrator.records import record_to_json
+from orchestrator.records import journal_events, record_to_json
 
 WRITER = [sys.executable, str(Path(__file__).with_name("writer.py"))]
 

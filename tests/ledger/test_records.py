@@ -282,7 +282,11 @@ def test_the_newest_finished_run_of_a_spec_is_found(connection: sqlite3.Connecti
     record = finished(run_id="1" * 32)
     assert ledger.find_by_spec(connection, spec_id(record.spec)) is None
     other = made_spec(command="other")
-    for made in (record, finished(run_id="2" * 32), running(run_id="3" * 32), finished(run_id="4" * 32, spec=other)):
+    imported = finished(run_id="5" * 32, bundle="a" * 64)
+    for made in (
+        *(record, finished(run_id="2" * 32), running(run_id="3" * 32), finished(run_id="4" * 32, spec=other)),
+        imported,
+    ):
         ledger.write_record(connection, made)
     assert ledger.find_by_spec(connection, spec_id(record.spec)) == "2" * 32
     assert ledger.find_by_spec(connection, spec_id(record.spec), status="running") == "3" * 32

@@ -10,11 +10,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from made_records import finished, journal_events, write_journal
+from made_records import finished, write_journal
 
 from orchestrator import journal, ledger
 from orchestrator.model import Metric
 from orchestrator.paths import open_home
+from orchestrator.records import journal_events
 
 
 def main(root: str, number: int) -> None:
