@@ -20,7 +20,7 @@ _KEPT = {
     "envs": (f"{_HEX * 64}*",),
     "store": (f"{_HEX * 2}/{_HEX * 62}",),
     "work": (_HEX * 32,),
-    "cache": ("virtual-packages", f"wheels/{_HEX * 64}", "pkgs/*.lock"),
+    "cache": ("virtual-packages", f"wheels/{_HEX * 64}", f"archives/{_HEX * 64}", "pkgs/*.lock"),
 }
 """Patterns of what orch makes in each of these folders, and nobody else there."""
 
@@ -84,6 +84,11 @@ class Home:
     def wheels(self) -> Path:
         """Wheels that no index has, in a folder by sha256 each."""
         return self.cache / "wheels"
+
+    @property
+    def archives(self) -> Path:
+        """Conda packages as files, as a bundle brought them, in a folder by sha256 each."""
+        return self.cache / "archives"
 
     @property
     def jobs(self) -> Path:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
 import shutil
 import stat
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from orchestrator.environment.kept import kept_whole
 from orchestrator.environment.lock import LockedPackage, locked_packages
 from orchestrator.environment.manifest import write_manifest
 from orchestrator.environment.packaged_scripts import PackagedScript, not_run, packaged_scripts, post_link_script
@@ -24,6 +23,7 @@ from orchestrator.environment.progress import Progress
 from orchestrator.environment.redact import without_credentials
 from orchestrator.environment.space import is_full, no_space, said_full
 from orchestrator.errors import OrchError
+from orchestrator.files import flush_disk
 from orchestrator.paths import Home
 from orchestrator.report import Report, plural, seldom
 
@@ -87,7 +87,7 @@ def finish(
     notes = [*notes, *not_run(scripts, job["link_scripts"])]
     write_manifest(prefix, lock_id=job["lock_id"], packages=len(packages), notes=notes)
     _seal(prefix)
-    _flush(prefix)
+    flush_disk(prefix)
 
 
 def hold(guard: Path) -> int:
@@ -104,9 +104,11 @@ def _install_conda(packages: Sequence[LockedPackage], aside: Path, *, final: Pat
     from orchestrator.environment import engine
 
     conda = [package for package in packages if package.manager == "conda"]
-    channels = {package.channel or package.url.rsplit("/", 2)[0] for package in conda}
+    whole = kept_whole(home, conda)
+    kept = {package.url: whole[package.sha256] for package in conda if package.sha256 in whole}
+    channels = {package.channel or package.url.rsplit("/", 2)[0] for package in conda if package.url not in kept}
     try:
-        with engine.connect(home, sorted(channels)) as connection:
+        with engine.connect(home, sorted(channels), kept) as connection:
             records = engine.records_of(conda, connection)
             # Files are hard links to the package cache, which a program that writes into a prefix writes into too:
             # so the cache is not believed, and an entry that differs from its package is extracted again.
@@ -259,19 +261,6 @@ def _seal(aside: Path) -> None:
         for name in folders:
             if not os.path.islink(f"{folder}/{name}"):  # noqa: PTH114
                 os.chmod(f"{folder}/{name}", _SEALED)  # noqa: PTH101 (as above)
-
-
-def _flush(aside: Path) -> None:
-    """Bring the file system to the disk: one call for thousands of files, and none to other (hanging) ones."""
-    if not sys.platform.startswith("linux"):
-        os.sync()
-        return
-    fd = os.open(aside, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(fd):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(aside))
-    finally:
-        os.close(fd)
 
 
 def explained(error: OSError, home: Home, final: Path) -> OrchError:

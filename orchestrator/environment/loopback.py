@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.server
 import secrets
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,24 +22,41 @@ from urllib.parse import unquote, urlsplit
 class Folders:
     """The served folders. Each has a name that can't be guessed: other users of the machine reach the port too."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self) -> None:
+        self.port = 0
         self.by_name: dict[str, Path] = {}
 
     def url(self, folder: Path) -> str:
         """The URL under which `folder` is served from now on."""
         for name, known in self.by_name.items():
             if known == folder:
-                return f"http://127.0.0.1:{self._port}/{name}"
+                return f"http://127.0.0.1:{self.port}/{name}"
         name = secrets.token_urlsafe(16)
         self.by_name[name] = folder
-        return f"http://127.0.0.1:{self._port}/{name}"
+        return f"http://127.0.0.1:{self.port}/{name}"
 
 
 @contextmanager
 def loopback() -> Iterator[Folders]:
     """A server on 127.0.0.1 that gives out the files of the folders named to it, and ends with the block."""
+    folders = Folders()
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(folders))
+    except OSError:
+        # Who needs no folder needs no server; what others are told is `why_unreachable`.
+        yield folders
+        return
+    folders.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield folders
+    finally:
+        server.shutdown()
+        server.server_close()
 
+
+def _handler(folders: Folders) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -75,15 +93,17 @@ def loopback() -> Iterator[Folders]:
                 self.send_header("ETag", tag)
             self.end_headers()
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    folders = Folders(server.server_port)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
+    return Handler
+
+
+def why_unreachable() -> str | None:
+    """Why nothing on 127.0.0.1 can be reached here, as in a network namespace whose loopback is down; None: it can."""
     try:
-        yield folders
-    finally:
-        server.shutdown()
-        server.server_close()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=2).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def folder_of(url: str) -> Path | None:

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 NOWHERE = "http://127.0.0.1:1"
 """A port that nobody listens on: whatever would leave the machine fails there at once."""
 
+NO_ADDRESS = "https://folder.invalid"
+"""The channel of packages that came from a folder, or were built, on the machine that exports. `.invalid` is never a
+host (RFC 2606): only the exported folder, or the bundle, has them."""
+
 _SHOWN = 5
 
 
@@ -20,10 +24,23 @@ def closed_network() -> dict[str, str]:
 
 def not_here(names: Sequence[str], place: str) -> str:
     """The sentence for packages that are missing. `place` says where the user may name a folder that has them."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    verb = "is" if len(names) == 1 else "are"
-    them = "it" if len(names) == 1 else "them"
+    shown, verb, them = _told(names)
     return (
-        f"{', '.join(names[:_SHOWN])}{more} {verb} not here, and --offline asks no network: run it once without, or "
-        f"name a folder that has {them} {place}."
+        f"{shown} {verb} not here, and --offline asks no network: run it once without, or name a folder that has "
+        f"{them} {place}."
     )
+
+
+def lost(names: Sequence[str], place: str) -> str:
+    """The sentence for packages that no server has (`NO_ADDRESS`) and that are missing. `place` as for `not_here`."""
+    shown, verb, them = _told(names)
+    return (
+        f"{shown} {verb} not kept here any more, and no server has {them}: import the bundle again that brought "
+        f"{them}, or name a folder that has {them} {place}."
+    )
+
+
+def _told(names: Sequence[str]) -> tuple[str, str, str]:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    one = len(names) == 1
+    return f"{', '.join(names[:_SHOWN])}{more}", "is" if one else "are", "it" if one else "them"

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from orchestrator.environment.lock import LockedPackage, kept_wheel
+from orchestrator.environment.kept import kept_whole
+from orchestrator.environment.lock import LockedPackage
 from orchestrator.environment.offline import not_here
 from orchestrator.environment.pypi import is_offline, run_uv, uv_environment
 from orchestrator.environment.redact import without_credentials
@@ -41,16 +42,18 @@ def install_wheels(
         return
     requirements = aside.with_name(f"{aside.name}.txt")
     environ = uv_environment(home)
+    kept = kept_whole(home, wheels)
     try:
         for from_index, options in _attempts(environ, offline=home.offline):
-            lines = [_requirement(package, home, from_index=from_index) for package in wheels]
+            lines = [_requirement(package, kept, from_index=from_index) for package in wheels]
             requirements.write_text("\n".join(lines) + "\n", "utf-8")
             done = _uv(requirements, aside, home, environ, hold_fd, options)
             if done.returncode == 0:
                 break
         else:
             if home.offline and is_offline(done.stderr):
-                names = [p.file_name for p in wheels if not _is_here(p, requirements, aside, home, environ, hold_fd)]
+                rest = [package for package in wheels if package.sha256 not in kept]
+                names = [p.file_name for p in rest if not _is_here(p, requirements, aside, home, environ, hold_fd)]
                 if names:
                     raise OrchError(not_here(names, f"as [pypi] index in {home.config}"))
             raise _failure(done.stderr, wheels)
@@ -73,15 +76,14 @@ def _attempts(environ: Mapping[str, str], *, offline: bool) -> list[tuple[bool, 
     return [(place, options) for options in ways for place in places]
 
 
-def _requirement(package: LockedPackage, home: Home, *, from_index: bool) -> str:
+def _requirement(package: LockedPackage, kept: Mapping[str, Path], *, from_index: bool) -> str:
     line = pinned_line(package.name, package.url, package.sha256)
-    kept = kept_wheel(home, package.sha256, Path(package.file_name).name)
-    if kept.is_file():
-        line = pinned_line(package.name, kept.resolve().as_uri(), package.sha256)
+    if (place := kept.get(package.sha256)) is not None:
+        line = pinned_line(package.name, place.resolve().as_uri(), package.sha256)
     elif urlsplit(package.url).scheme not in ("https", "http") or not package.file_name.endswith(".whl"):
         raise OrchError(
             f"the wheel of {package.name} {package.version}, built from {without_credentials(package.url)}, "
-            f"is not kept here any more ({kept}); solve the environment again with --relock."
+            "is not kept here any more, or damaged; solve the environment again with --relock."
         )
     elif from_index and re.fullmatch(VERSION, package.version):
         line = f"{package.name}=={package.version} --hash=sha256:{package.sha256}"
@@ -103,7 +105,7 @@ def _is_here(
 ) -> bool:
     # uv names the first that it misses; so it is asked for each one.
     for from_index, options in _attempts(environ, offline=True):
-        requirements.write_text(_requirement(package, home, from_index=from_index) + "\n", "utf-8")
+        requirements.write_text(_requirement(package, {}, from_index=from_index) + "\n", "utf-8")
         done = _uv(requirements, aside, home, environ, hold_fd, (*options, "--dry-run"))
         if done.returncode == 0 and "Would download" not in done.stderr:
             return True

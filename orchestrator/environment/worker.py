@@ -30,6 +30,7 @@ from orchestrator.paths import Home
 from orchestrator.report import Report, silent
 
 JOBS = {
+    "carried": "orchestrator.environment.carrying",
     "channel": "orchestrator.environment.export.folder_channel",
     "export": "orchestrator.environment.export.locks",
     "host": "orchestrator.environment.host",
@@ -37,6 +38,7 @@ JOBS = {
     "install": "orchestrator.environment.install",
     "lock-file": "orchestrator.environment.lock_file",
     "link": "orchestrator.environment.link_scripts",
+    "packages": "orchestrator.environment.export.archives",
     "search": "orchestrator.environment.search",
 }
 """The module of each kind of job; its function `work(job, *, home, report)` does it and returns a JSON object."""

@@ -10,7 +10,7 @@ from orchestrator.environment.lock import LockedPackage, lock_ids, locked_packag
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home
 from orchestrator.prune.environments import last_uses
-from orchestrator.prune.scene import Scene, Thing, is_own, newest
+from orchestrator.prune.scene import Kind, Scene, Thing, is_own, newest
 from orchestrator.prune.shelf import hold
 
 _ARCHIVE_ENDS = (".conda", ".tar.bz2")
@@ -19,8 +19,8 @@ _ARCHIVE_ENDS = (".conda", ".tar.bz2")
 def idle_caches(scene: Scene, going: Collection[str]) -> list[Thing]:
     """What no lock names, but those `going`. Raises OrchError when a lock can't be read.
 
-    Where what runs need may go, locks count that were used since; but a wheel that was built here no index has, so it
-    stays with its lock. uv's cache goes whole, when no lock has pip packages.
+    Where what runs need may go, locks count that were used since; but what a bundle brought, and a wheel that was built
+    here, may be nowhere else, so it stays with its lock. uv's cache goes whole, when no lock has pip packages.
     """
     home = scene.home
     uses = last_uses(home)
@@ -36,7 +36,7 @@ def idle_caches(scene: Scene, going: Collection[str]) -> list[Thing]:
         every += packages
         if scene.idle_needed is None or not scene.is_idle(uses[lock_id], scene.idle_needed):
             recent += packages
-    found = [*_packages(home, recent), *_wheels(home, every)]
+    found = [*_packages(home, recent), *_kept(home, every)]
     if home.uv.is_dir() and not any(package.manager == "pip" for package in recent):
         found.append(Thing("cache", "uv", home.uv))
     # What channels have is needed by no run, but by each solve: it goes with time alone.
@@ -87,14 +87,16 @@ def _stem(file_name: str) -> str:
     return file_name
 
 
-def _wheels(home: Home, needed: Collection[LockedPackage]) -> Iterator[Thing]:
-    folder = home.wheels
-    if not folder.is_dir() or not is_own(home.cache, home):
+def _kept(home: Home, needed: Collection[LockedPackage]) -> Iterator[Thing]:
+    """What is kept as files (see `environment.kept`)."""
+    if not is_own(home.cache, home):
         return  # perhaps another home has the lock that needs one
     hashes = {package.sha256 for package in needed}
-    for path in sorted(folder.iterdir()):
-        if path.name not in hashes:
-            yield Thing("wheel", next((file.name for file in _inside(path)), path.name), path)
+    kinds: tuple[tuple[Path, Kind], ...] = ((home.archives, "package"), (home.wheels, "wheel"))
+    for folder, kind in kinds:
+        for path in sorted(_inside(folder)):
+            if path.name not in hashes:
+                yield Thing(kind, next((file.name for file in _inside(path)), path.name), path)
 
 
 def _inside(path: Path) -> list[Path]:

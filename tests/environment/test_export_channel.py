@@ -19,8 +19,9 @@ from made_disk import small_disk
 from made_index import Index, served
 from made_locks import CONDA_FORGE, conda_packages, keep, make_wheel, pip_package, write_lock
 
-from orchestrator.environment.export.folder_channel import NO_ADDRESS, PLACE, Exported, export_channel
+from orchestrator.environment.export.folder_channel import PLACE, Exported, export_channel
 from orchestrator.environment.lock import LockedPackage
+from orchestrator.environment.offline import NO_ADDRESS
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.paths import Home, open_home
 

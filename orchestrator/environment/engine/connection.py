@@ -11,6 +11,7 @@ from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
@@ -30,9 +31,9 @@ _RETRIES = 3
 class Connection:
     """What a call needs to reach packages.
 
-    `stand_ins` maps a `file://` channel to the URL that stands for it; `places` maps what people know (a folder) to
-    what stands in rattler's messages; `mirrors` maps the URL of a channel to those that are asked instead, `folders` to
-    the folders among them.
+    `stand_ins` maps a `file://` channel to the URL that stands for it, and a package to the `file://` URL of its
+    archive that is kept here; `places` maps what people know (a folder) to what stands in rattler's messages;
+    `mirrors` maps the URL of a channel to those that are asked instead, `folders` to the folders among them.
     """
 
     client: rattler.Client
@@ -47,7 +48,10 @@ class Connection:
     offline: bool
 
     def in_folder(self, url: str) -> bool:
-        """Whether a package that rattler would fetch from `url` is in a folder that stands for its channel."""
+        """Whether a package that rattler would fetch from `url` is kept here, or in a folder that stands for its
+        channel."""
+        if (kept := folder_of(url)) is not None:
+            return kept.is_file()
         for base, folders in self.folders.items():
             if url.startswith(base + "/"):
                 rest = unquote(url[len(base) + 1 :])
@@ -58,24 +62,31 @@ class Connection:
         """`url`, or the URL by which rattler can reach it and check hashes."""
         return _rebased(url, self.stand_ins)
 
+    def true(self, url: str) -> str:
+        """The inverse of `reached`."""
+        return _rebased(url, {value: key for key, value in self.stand_ins.items()})
+
     def recorded(self, url: str) -> str:
         """The inverse of `reached`, without credentials: what stands in a lock."""
-        return without_credentials(_rebased(url, {value: key for key, value in self.stand_ins.items()}))
+        return without_credentials(self.true(url))
 
 
 @contextmanager
-def connect(home: Home, channels: Collection[str] = ()) -> Iterator[Connection]:
+def connect(
+    home: Home, channels: Collection[str] = (), kept: Mapping[str, Path] = MappingProxyType({})
+) -> Iterator[Connection]:
     """A connection for the time of the block, as the configuration says: mirrors, proxies, certificates, credentials.
 
     `channels` are the URLs of channels (or packages in them) that will be asked. Mirrors and channels that are
-    folders are served on loopback; offline, they are all that is asked, and the cache. Raises OrchError when the
+    folders are served on loopback; offline, they are all that is asked, and the cache. `kept` are archives of packages,
+    by the packages' URLs: rattler reads them as they are, so their hashes have been checked. Raises OrchError when the
     configuration is wrong.
     """
     settings = read_settings(home)
     if home.offline:
         os.environ.update(closed_network())
     with loopback() as folders:
-        stand_ins: dict[str, str] = {}
+        stand_ins = {url: path.absolute().as_uri() for url, path in kept.items()}
         mirrors: dict[str, list[str]] = {}
         for url in channels:
             if url.startswith("file:"):

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from orchestrator.environment.engine.connection import Connection
 from orchestrator.environment.host import PLATFORMS
-from orchestrator.environment.offline import not_here
+from orchestrator.environment.loopback import why_unreachable
+from orchestrator.environment.offline import NO_ADDRESS, lost, not_here
 from orchestrator.environment.redact import without_credentials
 from orchestrator.environment.space import said_full
 from orchestrator.errors import OrchError
@@ -38,6 +39,10 @@ _GONE = (
     "is not there (404): its channel has it no more. Solve the environment again with --relock, or name a mirror or a "
     "folder that still has it in [mirrors] of {config}."
 )
+_NO_LOOPBACK = (
+    "folders are read through 127.0.0.1, which can't be reached here ({why}): bring the loopback interface up (ip link "
+    "set lo up)."
+)
 _SUBDIRS = "|".join(("noarch", *PLATFORMS))
 _ASKED_IN_VAIN = r"no usable repodata cache|\(404|dns error|\(Connect\)|error sending request|timed out"
 
@@ -64,9 +69,14 @@ def explained(error: Exception, connection: Connection) -> OrchError | OSError:
             f"{package} does not match its hash: the lock or channel says sha256 {mismatch[1]}, "
             f"{url} has {mismatch[2]}. It was not installed."
         )
+    in_vain = re.search(_ASKED_IN_VAIN, text)
+    if in_vain and connection.folders and (why := why_unreachable()) is not None:
+        return OrchError(f"{package} can't be read: {_NO_LOOPBACK.format(why=why)}")
+    if in_vain and what is not None and url.startswith(NO_ADDRESS):
+        return OrchError(lost([what[1]], f"in [mirrors] of {connection.config}"))
     if connection.offline and (shard := re.search(r"the shard for package '([^']+)' is not in the cache", text)):
         return OrchError(_not_known(f"what the channels have of {shard[1]}", connection))
-    if connection.offline and re.search(_ASKED_IN_VAIN, text):
+    if connection.offline and in_vain:
         return OrchError(_not_here(what[1] if what else None, channel, connection))
     if what is not None and "(404" in text:
         return OrchError(f"{package} {_GONE.format(config=connection.config)}")

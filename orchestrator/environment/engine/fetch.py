@@ -34,8 +34,8 @@ async def fetch(
     OrchError that names the package, offline all that are missing; OSError when the disk is full.
     """
     if connection.offline:
-        urls = {package.file_name: connection.reached(package.url) for package in wanted.values()}
-        if missing := sorted(name for name, url in urls.items() if not connection.in_folder(url)):
+        absent = [p for p in wanted.values() if not connection.in_folder(connection.reached(p.url))]
+        if missing := sorted(package.file_name for package in absent):
             raise OrchError(not_here(missing, f"in [mirrors] of {connection.config}"))
     turns = asyncio.Semaphore(_AT_ONCE)
 

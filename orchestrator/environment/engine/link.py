@@ -15,7 +15,7 @@ from orchestrator.environment.engine.connection import Connection
 from orchestrator.environment.engine.errors import explained
 from orchestrator.environment.engine.record import facts_of, noarch_of, package_record, refuse_misnamed
 from orchestrator.environment.lock import LockedPackage
-from orchestrator.environment.offline import not_here
+from orchestrator.environment.offline import NO_ADDRESS, lost, not_here
 from orchestrator.errors import OrchError
 from orchestrator.files import remove_tree
 
@@ -85,9 +85,11 @@ async def to_fetch(connection: Connection, records: Sequence[rattler.RepoDataRec
 async def _refuse_missing(connection: Connection, records: Sequence[rattler.RepoDataRecord]) -> None:
     """Raise OrchError that names all packages that are neither in the cache nor in a folder."""
     absent = await to_fetch(connection, records)
-    missing = [record.file_name for record in absent if not connection.in_folder(record.url)]
-    if missing:
-        raise OrchError(not_here(sorted(missing), f"in [mirrors] of {connection.config}"))
+    missing = [record for record in absent if not connection.in_folder(record.url)]
+    # Those that a run without --offline would not find either come first.
+    for sentence, some in ((lost, [r for r in missing if r.url.startswith(NO_ADDRESS)]), (not_here, missing)):
+        if some:
+            raise OrchError(sentence(sorted(r.file_name for r in some), f"in [mirrors] of {connection.config}"))
 
 
 def _corrected(records: Sequence[rattler.RepoDataRecord], prefix: Path) -> bool:
@@ -161,6 +163,8 @@ def _record(package: LockedPackage, connection: Connection) -> rattler.RepoDataR
 def _record_true_urls(prefix: Path, connection: Connection) -> None:
     for path in (prefix / "conda-meta").glob("*.json"):
         text = path.read_text("utf-8")
-        for url, stand_in in connection.stand_ins.items():
-            text = text.replace(f'"{stand_in}/', f'"{url}/')
+        row = json.loads(text)
+        for url in filter(None, (row.get("url"), row.get("channel"))):
+            # The text itself, for rattler's own writing is what a prefix has everywhere.
+            text = text.replace(json.dumps(url), json.dumps(connection.true(url)))
         path.write_text(text, "utf-8")

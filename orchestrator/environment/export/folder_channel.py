@@ -13,7 +13,6 @@ from __future__ import annotations
 import html
 import json
 import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,18 +21,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from orchestrator.environment.export.archives import fetch_archives
 from orchestrator.environment.export.public import is_local, published
 from orchestrator.environment.host import PLATFORMS
 from orchestrator.environment.lock import Lock, LockedPackage, read_lock
+from orchestrator.environment.offline import NO_ADDRESS as NO_ADDRESS
 from orchestrator.environment.redact import without_credentials
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.files import sha256_of_file, write_whole
 from orchestrator.paths import Home
-from orchestrator.report import Report, plural, seldom, silent
-
-NO_ADDRESS = "https://folder.invalid"
-"""The channel of packages that came from a folder, or were built, on the machine that exports. `.invalid` is never a
-host (RFC 2606): only the exported folder has them."""
+from orchestrator.report import Report, silent
 
 PLACE = "/PLACE/OF/THE/FOLDER"
 """What stands in `config.toml` for the folder's path on the other machine."""
@@ -102,7 +99,7 @@ def work(job: Mapping[str, Any], *, home: Home, report: Report) -> dict[str, Any
             for left in folder.glob(".new-*"):
                 shutil.rmtree(left)  # of an export that was killed: the lock is ours
             write_indexes(folder)  # From here on it is a channel, of what there is, and may be completed.
-            _fetch(folder, wanted, home=home, report=report)
+            fetch_archives(folder, wanted, home=home, report=report, phase="channel")
             write_indexes(folder, said=_said(locks), subdirs=[lock.platform for lock in locks])
             wheels = _write_simple_index(folder / "pypi", wanted.values())
             _write(folder / "conda-lock.yml", _lock_file(locks, home, report))
@@ -149,46 +146,6 @@ def _place(package: LockedPackage) -> str:
 
 def _origin(package: LockedPackage) -> str:
     return without_credentials(package.channel or package.url)
-
-
-def _fetch(folder: Path, wanted: Mapping[str, LockedPackage], *, home: Home, report: Report) -> None:
-    from orchestrator.environment import engine
-    from orchestrator.environment.export.wheels import fetch_wheels
-
-    missing = {folder / place: package for place, package in wanted.items() if not _is_there(folder / place, package)}
-    if not missing:
-        return
-    report("channel", f"fetching {plural(len(missing), 'package')}")
-    done, say = [0], seldom(report)
-
-    def fetched(_: LockedPackage) -> None:
-        done[0] += 1
-        say("channel", "packages", done=done[0], total=len(missing))
-
-    for place in missing:
-        place.parent.mkdir(exist_ok=True)
-    conda = {place: package for place, package in missing.items() if package.manager == "conda"}
-    channels = {package.channel or package.url.rsplit("/", 2)[0] for package in conda.values()}
-    with (
-        tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as aside,
-        engine.connect(home, sorted(channels)) as connection,
-    ):
-        engine.run(engine.fetch(connection, conda, Path(aside), fetched=fetched))
-        wheels = {place: package for place, package in missing.items() if package.manager == "pip"}
-        fetch_wheels(wheels, Path(aside), home=home, fetched=fetched)
-
-
-def _is_there(path: Path, package: LockedPackage) -> bool:
-    """Whether the folder has the package. Raises OrchError when it has another file of that name."""
-    if not path.exists():
-        return False
-    found = sha256_of_file(path)
-    if found != package.sha256:
-        raise OrchError(
-            f"{path} is not the package of the lock: it has sha256 {found}, the lock says {package.sha256}. "
-            "Export into another folder, or remove the file."
-        )
-    return True
 
 
 def _said(locks: Iterable[Lock]) -> dict[str, dict[str, Any]]:
@@ -259,13 +216,17 @@ def _lock_file(locks: Sequence[Lock], home: Home, report: Report) -> str:
 
 def _addressed(package: LockedPackage) -> LockedPackage:
     if package.manager == "conda":
-        if not is_local(package.url):
-            return package
-        return replace(package, url=f"{NO_ADDRESS}/{quote(_place(package))}", channel=NO_ADDRESS)
+        return without_its_address(package) if is_local(package.url) else package
     if package.source_sha256 is None and package.url.startswith(("https:", "http:")):
         return package
     # Built here: to build it again would ask the network, and give other bytes.
-    return replace(package, url=f"{NO_ADDRESS}/{quote(_place(package))}", source_sha256=None)
+    return without_its_address(package)
+
+
+def without_its_address(package: LockedPackage) -> LockedPackage:
+    """The package as one that has no address but in what is exported. Raises OrchError for a file name that is none."""
+    url = f"{NO_ADDRESS}/{quote(_place(package))}"
+    return replace(package, url=url, channel=NO_ADDRESS if package.manager == "conda" else None, source_sha256=None)
 
 
 # --- what the other machine must know ---------------------------------------------------------------------------

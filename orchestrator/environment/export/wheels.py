@@ -48,9 +48,9 @@ def fetch_wheels(
     environ = uv_environment(home)
     places = _Places(home, tuple(_indexes(environ)), ssl.create_default_context(cafile=environ.get("SSL_CERT_FILE")))
 
-    def one(item: tuple[Path, LockedPackage]) -> str | None:
-        place, package = item
-        part = aside / f"{place.name}.part"
+    def one(item: tuple[int, tuple[Path, LockedPackage]]) -> str | None:
+        number, (place, package) = item
+        part = aside / f"{number}.part"
         reason = _brought(package, part, places)
         if reason is None:
             part.replace(place)
@@ -58,7 +58,7 @@ def fetch_wheels(
 
     failed: dict[str, str] = {}
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        for (place, package), reason in zip(wanted.items(), threads.map(one, wanted.items()), strict=True):
+        for (place, package), reason in zip(wanted.items(), threads.map(one, enumerate(wanted.items())), strict=True):
             if reason is None:
                 fetched(package)
             else:
