@@ -46,6 +46,9 @@ RUN_ID = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}")
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
+MAX_JSON = 128 * 2**20
+"""Bytes that a manifest, a spec, a record or a lock can have: read, they take twenty times as many."""
+
 _LONGEST = 120
 
 

@@ -24,6 +24,11 @@ if sys.argv[1:2] == ["env"]:
 else:
     env_commands = typer.Typer(help="Environments: lock, look into, use, export.")
 app.add_typer(env_commands, name="env")
+if sys.argv[1:2] == ["bundle"]:
+    from orchestrator.cli.bundle_app import app as bundle_commands
+else:
+    bundle_commands = typer.Typer(help="A run in one file: create, verify, import.")
+app.add_typer(bundle_commands, name="bundle")
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run: the beginning of its id, its name, or `latest`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -180,16 +185,23 @@ def run(
 
 @app.command(epilog="Exit code: 0 reproduced, 1 something differs, 125 it could not be replayed, 2 wrong usage.")
 def replay(
-    run: Run = "latest",
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|BUNDLE", help="A run, as for `orch show`, or a file of `orch bundle create`.")
+    ] = "latest",
     tolerance: Annotated[
         list[str] | None,
         typer.Option(
             "--tolerance",
             "-t",
             metavar="[PATTERN:]TOL",
-            help="How far numbers may be off: 1e-6, rel=1e-6,abs=1e-9, or of some outputs '*.csv:1e-6'; repeatable.",
+            help="How far numbers may be off: 1e-6, rel=1e-6,abs=1e-9; of some outputs '*.csv:1e-6', of some metrics "
+            "'metrics:rmse:1e-6'; repeatable.",
         ),
     ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Run nothing: hold the replay RUN, as it was recorded, against its original."),
+    ] = False,
     repeat: Annotated[
         int, typer.Option("--repeat", metavar="N", min=1, help="As long as something differs, up to N times.")
     ] = 1,
@@ -212,6 +224,7 @@ def replay(
     grace: Annotated[
         float, typer.Option("--grace", metavar="SECONDS", min=0, help="From a stop request to the kill.")
     ] = 10.0,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Run what a bundle brought without being asked.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No word but errors.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the record, with its verdict, as JSON on stdout.")
@@ -224,6 +237,7 @@ def replay(
         command.replay_run(
             command.Asked(
                 run=run,
+                compare=compare,
                 tolerances=tuple(tolerance or ()),
                 repeat=repeat,
                 parameters=tuple(parameter or ()),
@@ -232,6 +246,7 @@ def replay(
                 offline=offline,
                 keep_work=keep_work,
                 grace=grace,
+                yes=yes,
                 quiet=quiet,
                 as_json=as_json,
             )

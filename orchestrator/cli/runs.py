@@ -17,6 +17,7 @@ from typing import Any, get_args
 from orchestrator import environment, ledger, store
 from orchestrator.canonical import local_path
 from orchestrator.cli import text
+from orchestrator.cli.tell import tell
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.execute.tree import processes_of
@@ -64,7 +65,7 @@ def show(wanted: str, *, as_json: bool) -> None:
         packages = ledger.package_count(connection, ref["lock_id"], ref["platform"])
         varying = ledger.varying_outputs(connection, run["spec_id"])
     for label, value in _facts(run, packages, home):
-        print(f"{label:<13}{value}")
+        print(f"{label:<13}{text.visible(value, 1000)}")
     secrets = run["spec"]["secret_parameters"]
     params = [[n, "(not recorded)" if n in secrets else text.visible(v, 300)] for n, v in run["params"].items()]
     _print_section("parameters", params)
@@ -75,7 +76,7 @@ def show(wanted: str, *, as_json: bool) -> None:
         "outputs", [[text.visible(o["path"], 300), text.size(o["size"]), o["sha256"][:16]] for o in run["outputs"]]
     )
     if run["verdict"]:
-        from orchestrator.cli.replay import verdict_lines
+        from orchestrator.cli.verdict import verdict_lines
 
         print("\nheld against the original")
         print("\n".join(verdict_lines(run["verdict"])))
@@ -152,8 +153,12 @@ def remove(wanted: Sequence[str]) -> None:
     with _ledger() as (home, connection):
         run_ids = [ledger.resolve_run(connection, item) for item in wanted]
         for run_id in dict.fromkeys(run_ids):
-            freed = remove_run(home, connection, run_id)
+            freed = remove_run(home, connection, run_id, waiting=_say_waiting)
             print(f"removed run {run_id}, {text.size(freed)} freed")
+
+
+def _say_waiting() -> None:
+    tell("waiting", "for a run that stores or compares its outputs")
 
 
 def rebuild() -> None:
@@ -218,8 +223,14 @@ def _list_row(run: dict[str, Any], elsewhere: str, varying: Container[str]) -> l
 
 def _verdict(run: dict[str, Any], varying: Container[str]) -> str:
     """What is known of whether the result comes out again."""
-    verdict = f", {run['verdict']['result']}" if run["verdict"] else ""
+    verdict = f", {run['verdict']['result']}" if run["verdict"] else ", not compared" if _lacks_verdict(run) else ""
     return verdict + (", varies" if run["status"] == "finished" and run["spec_id"] in varying else "")
+
+
+def _lacks_verdict(run: dict[str, Any]) -> bool:
+    """Whether it is a replay that ended, and was stopped or killed before it was compared."""
+    ended = run["status"] in ("finished", "failed")
+    return run["replay_of"] is not None and run["verdict"] is None and ended and run["bundle"] is None
 
 
 def _took(run: dict[str, Any]) -> str:
@@ -235,9 +246,12 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
     if run["exit_code"]:
         status += f", exit code {run['exit_code']}"
     yield "status", status + (f", {run['reason']}" if run["reason"] else "")
+    if run["bundle"]:
+        yield "imported", f"from bundle {run['bundle'][:16]}"
     if run["replay_of"]:
         found = run["verdict"] or {"result": "not compared"}
-        yield "replay of", f"{run['replay_of']}, {found['result']}"
+        how = f": orch replay --compare {run['run_id'][:16]} does it" if _lacks_verdict(run) else ""
+        yield "replay of", f"{run['replay_of']}, {found['result']}{how}"
     yield "started", run["started_at"]
     if run["exit_code"] is not None:
         usage = run["usage"]
@@ -271,6 +285,7 @@ def _print_section(title: str, rows: Sequence[Sequence[str]]) -> None:
     if not rows:
         return
     print(f"\n{title}")
+    rows = [[text.visible(cell, 300) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+_LONGEST_CELL = 2000
+
 
 def duration(seconds: float) -> str:
     """A length of time: 0.31 s, 3.2 s, 41 s, 2 min 5 s, 3 h 7 min."""
@@ -79,6 +81,7 @@ def number(value: float | str) -> str:
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns under their headers; on a terminal the last one is cut to the width, in a pipe nothing is."""
+    rows = [[visible(cell, _LONGEST_CELL) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
     terminal = sys.stdout.isatty()
     columns = shutil.get_terminal_size().columns

@@ -103,9 +103,20 @@ def test_every_command_and_query_of_the_readme_works(clone: Path) -> None:
 
 def test_the_options_that_the_readme_names_are_there() -> None:
     readme = (CHECKOUT / "README.md").read_text()
-    shown = orch("run", "--help").stdout
+    commands = (["run"], ["replay"], ["bundle", "create"])
+    shown = "".join(orch(*command, "--help").stdout for command in commands)
     for option in re.findall(r"`(--?[a-z][a-z-]*)`", readme):
         assert option in shown
+
+
+def test_the_bundle_commands_and_options_that_the_readme_names_are_there() -> None:
+    readme = (CHECKOUT / "README.md").read_text()
+    named = re.findall(r"orch (replay|bundle [a-z]+)([^`\n]*)", readme)
+    assert {"replay", "bundle create", "bundle verify", "bundle import"} == {command for command, _ in named}
+    for command, rest in named:
+        shown = orch(*command.split(), "--help").stdout
+        for option in re.findall(r"(?<= )--?[a-z][a-z-]*", rest):
+            assert option in shown
 
 
 def test_the_environment_commands_and_options_that_the_readme_names_are_there() -> None:
