@@ -236,7 +236,8 @@ def _came_out(record: RunRecord) -> dict[tuple[str, str], Any]:
     came: dict[tuple[str, str], Any] = {("exit code", "the exit code"): record.exit_code}
     for item in found.get("outputs", ()):
         same = item["result"] in AS_RECORDED
-        came["output", item["path"]] = "as recorded" if same else hashes.get(item["path"], item["result"])
+        now = hashes.get(item.get("moved_to") or item["path"], item["result"])
+        came["output", item["path"]] = "as recorded" if same else now
     for kind in ("metrics", "params"):
         for item in found.get(kind, ()):
             same = item["result"] in AS_RECORDED

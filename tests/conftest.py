@@ -53,6 +53,12 @@ def science_channel() -> Path:
     return _built(SPECS / "science.yml")
 
 
+@pytest.fixture(scope="session")
+def mlflow_channel() -> Path:
+    """A conda channel with MLflow 2 and 3 and what they need to log a scikit-learn model."""
+    return _built(SPECS / "mlflow.yml")
+
+
 @pytest.fixture
 def cold_home(tmp_path: Path, channel: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh `ORCH_HOME`, set in the environment, whose conda-forge and defaults are the small channel."""

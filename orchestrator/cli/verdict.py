@@ -47,6 +47,8 @@ def verdict_lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _output_lines(found["outputs"])
     yield from _metric_lines(found["metrics"])
     yield from _param_lines(params)
+    if cut := _rules_not_shown(found["outputs"]):
+        yield from _block("rules", [f"{', '.join(cut)} for the others"])
     yield from _block("environment", [found["environment"]])
     if found["result"] == "differs":
         for name, recorded, replayed in found["host"]:
@@ -89,6 +91,13 @@ def _output_lines(outputs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield from _filled(list(_known_of(item)))
     if len(others) > _OUTPUTS_SHOWN:
         yield f"  and {plural(len(others) - _OUTPUTS_SHOWN, 'more output')}; --json has them all"
+
+
+def _rules_not_shown(outputs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rules that only outputs were compared by that are not told one by one."""
+    others = _worst_first(outputs)
+    shown = {rule for item in others[:_OUTPUTS_SHOWN] for rule in item["rules"]}
+    return sorted({visible(rule, 200) for item in others[_OUTPUTS_SHOWN:] for rule in item["rules"]} - shown)
 
 
 def _known_of(item: Mapping[str, Any]) -> Iterator[str]:

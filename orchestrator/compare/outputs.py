@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from orchestrator import store
@@ -43,6 +43,8 @@ class OutputVerdict:
     largest_absolute: float | None = None
     largest_relative: float | None = None
     note: str | None = None
+    moved_to: str | None = None
+    """Its path in the replay, where that is another one: a run's own id stands in it."""
 
 
 def compare_outputs(recorded: RunRecord, replayed: RunRecord, *, home: Home, rules: Rules) -> tuple[OutputVerdict, ...]:
@@ -67,11 +69,10 @@ def compare_outputs(recorded: RunRecord, replayed: RunRecord, *, home: Home, rul
         if now is None:
             verdicts.append(OutputVerdict(output.path, "missing", _kind(output)))
         else:
-            verdicts.append(
-                _verdict((recorded, output), (replayed, now), place[1] if place else (), names, home, rules)
-            )
-    found = before.keys() | {path for path, _ in moved.values()}
-    new = [OutputVerdict(output.path, "new", _kind(output)) for output in replayed.outputs if output.path not in found]
+            found = _verdict((recorded, output), (replayed, now), place[1] if place else (), names, home, rules)
+            verdicts.append(replace(found, moved_to=place[0] if place else None))
+    seen = before.keys() | {path for path, _ in moved.values()}
+    new = [OutputVerdict(output.path, "new", _kind(output)) for output in replayed.outputs if output.path not in seen]
     return (*verdicts, *new)
 
 

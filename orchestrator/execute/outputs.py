@@ -19,6 +19,7 @@ CACHES = frozenset({"__pycache__", ".ipynb_checkpoints", ".mypy_cache", ".pytest
 """Directories that a program leaves for its own next start; nobody asks for them again."""
 
 _FEW = 4  # below that, threads cost more than they bring
+_AT_ONCE = 8  # files that wait for the disk, which writes several in one go
 
 Inventory = dict[str, tuple[int, ...]]
 """Path below the checkout -> what stat said of it."""
@@ -88,8 +89,8 @@ def _keep_all(taken: dict[str, tuple[Path, os.stat_result]], home: Home, keep: b
         return [keep_one(path) for path in sorted(taken)]
     from concurrent.futures import ThreadPoolExecutor
 
-    # Hashing releases the interpreter's lock, so threads use all cores.
-    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+    # Hashing and waiting for the disk release the interpreter's lock.
+    with ThreadPoolExecutor(max(_AT_ONCE, os.cpu_count() or 1)) as threads:
         return list(threads.map(keep_one, sorted(taken)))
 
 

@@ -278,7 +278,9 @@ def varying_outputs(connection: sqlite3.Connection, spec_id: str) -> list[str]:
             "SELECT verdict FROM runs WHERE spec_id = ? AND verdict IS NOT NULL", (spec_id,)
         ).fetchall()
     items = [item for (verdict,) in verdicts for item in json.loads(verdict)["outputs"]] if rows else []
-    near = {item["path"] for item in items if item["result"] == "equivalent"}
+    same = [item for item in items if item["result"] in ("equivalent", "identical")]
+    near = {item["path"] for item in same if item["result"] == "equivalent"}
+    near |= {path for item in same if (moved := item.get("moved_to")) for path in (item["path"], moved)}
     return [path for path in (str(from_text(path)) for (path,) in rows) if path not in near]
 
 

@@ -109,6 +109,14 @@ def test_many_outputs_are_counted_and_some_are_told() -> None:
     assert "  and 35 more outputs; --json has them all" in shown
 
 
+def test_the_rules_of_outputs_that_are_not_told_one_by_one_are_named_too() -> None:
+    outputs = [output(f"out{i}", "equivalent", rules=["json-1"]) for i in range(6)]
+    outputs += [output("z", "equivalent", rules=["mlflow-ids-1", "json-1"])]
+    shown = lines(*outputs)
+    assert "  and 1 more output; --json has them all" in shown
+    assert "  rules       mlflow-ids-1 for the others" in shown
+
+
 def test_metrics_are_a_table_with_digits_enough_to_tell_them_apart() -> None:
     shown = lines(
         metrics=[
