@@ -99,7 +99,8 @@ def _entry(name: str, size: int) -> zipfile.ZipInfo:
 
 
 def _opened(path: Path) -> BinaryIO:
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    # Who opens a pipe waits for another to write into it.
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115 - the caller closes it
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OrchError(f"{path} is no bundle: it is no regular file.")

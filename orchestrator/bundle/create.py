@@ -19,7 +19,7 @@ from orchestrator.bundle.archive import write_archive
 from orchestrator.bundle.crate import crate
 from orchestrator.bundle.layout import Member
 from orchestrator.bundle.manifest import manifest_json
-from orchestrator.bundle.run_json import carried, run_json
+from orchestrator.bundle.run_json import carried, read_run, run_json
 from orchestrator.environment.carried import CarriedLock, carried_locks, fetch_packages, without_address
 from orchestrator.environment.lock import locked_packages
 from orchestrator.errors import OrchError, UsageError
@@ -107,6 +107,7 @@ def _wanted(record: RunRecord, platforms: Sequence[str]) -> tuple[str, ...]:
 
 def _run_parts(record: RunRecord, home: Home) -> Iterator[_Part]:
     spec, told = run_json(record)
+    read_run(spec, told)  # what nobody could import is better known now
     yield _of_bytes(layout.SPEC, spec)
     yield _of_bytes(layout.RECORD, told)
     directory = RunDirectory(home.run(record.run_id))

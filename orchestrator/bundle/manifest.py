@@ -46,17 +46,20 @@ def read_manifest(data: bytes, sizes: Mapping[str, int]) -> Manifest:
         raise OrchError("the bundle's manifest is not the canonical JSON of a manifest.")
     if not isinstance(table["run_id"], str) or not RUN_ID.fullmatch(table["run_id"]):
         raise OrchError(f"the bundle's manifest is of the run {shown(table['run_id'])}, which can't be the id of one.")
+    _check_members(members, sizes)
+    return Manifest(sha256(data).hexdigest(), table["run_id"], members)
+
+
+def _check_members(members: Mapping[str, Member], sizes: Mapping[str, int]) -> None:
     for path in sorted(members.keys() | sizes.keys() - {MANIFEST}):
         if path not in sizes:
             raise OrchError(f"the bundle lacks {shown(path)}, which its manifest lists.")
         if path not in members:
             raise OrchError(f"the bundle has {path}, which its manifest does not list.")
-        if sizes[path] != members[path].size:
-            raise OrchError(
-                f"{path} of the bundle has {sizes[path]} bytes; its manifest says {shown(members[path].size)}."
-            )
-        if not SHA256.fullmatch(members[path].sha256):
-            raise OrchError(f"the bundle's manifest says that {shown(members[path].sha256)} is the sha256 of {path}.")
-        if named_hash(path) not in (None, members[path].sha256):
+        digest, size = members[path].sha256, members[path].size
+        if sizes[path] != size or type(size) is not int:
+            raise OrchError(f"{path} of the bundle has {sizes[path]} bytes; its manifest says {shown(size)}.")
+        if not isinstance(digest, str) or not SHA256.fullmatch(digest):
+            raise OrchError(f"the bundle's manifest says that {shown(digest)} is the sha256 of {path}.")
+        if named_hash(path) not in (None, digest):
             raise OrchError(f"{path} of the bundle is not the file with that sha256, by its manifest.")
-    return Manifest(sha256(data).hexdigest(), table["run_id"], members)

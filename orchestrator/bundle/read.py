@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from os import cpu_count
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 from orchestrator import source
 from orchestrator.bundle import layout
@@ -106,13 +106,7 @@ def _take_members(archive: zipfile.ZipFile, manifest: Manifest, into: Path | Non
 
     def take(member: Member) -> None:
         with archive.open(member.path) as source:
-            if into is None:
-                found = copy(source, None)
-            else:
-                place = into / member.path
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with place.open("xb") as sink:
-                    found = copy(source, sink)
+            found = copy(source, None) if into is None else _write(source, into / member.path)
         if found != (member.sha256, member.size):
             raise OrchError(
                 f"{member.path} of the bundle is damaged: its sha256 is {found[0]}, the manifest says {member.sha256}."
@@ -124,6 +118,15 @@ def _take_members(archive: zipfile.ZipFile, manifest: Manifest, into: Path | Non
     with ThreadPoolExecutor(cpu_count() or 1) as threads:
         for _ in threads.map(take, manifest.members.values()):
             pass
+
+
+def _write(source: IO[bytes], place: Path) -> tuple[str, int]:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("xb") as sink:
+            return copy(source, sink)
+    except OSError as error:
+        raise OrchError(f"{place} can't be written: {error.strerror or error}.") from error
 
 
 # --- that all is there, and nothing else ------------------------------------------------------------------------

@@ -66,5 +66,7 @@ def _tell(error: Exception) -> int:
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename or 'standard output'}."
-    print(f"orch: {text}", file=sys.stderr)
+    from orchestrator.cli.text import harmless
+
+    print(f"orch: {harmless(text)}", file=sys.stderr)
     return error.exit_code if isinstance(error, OrchError) else OrchError.exit_code

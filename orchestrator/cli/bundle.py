@@ -95,6 +95,8 @@ def take_in(file: Path, home: Home) -> str:
 def is_bundle(name: str) -> bool:
     """Whether what was given in place of a run is a file that begins as a zip archive does."""
     try:
+        if not Path(name).is_file():  # who opens a pipe waits for another to write into it
+            return False
         with Path(name).open("rb") as file:
             return file.read(2) == b"PK"
     except OSError:

@@ -74,6 +74,13 @@ def visible(value: str, longest: int = 48) -> str:
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
+def harmless(value: str) -> str:
+    """A sentence that may quote what is somebody else's: as it is, but for what a terminal would obey."""
+    if value.isprintable():
+        return value
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in value)
+
+
 def number(value: float | str) -> str:
     """A metric's value: six significant digits."""
     return value if isinstance(value, str) else f"{value:.6g}"
