@@ -41,8 +41,10 @@ def append(path: Path, events: Iterable[Mapping[str, Any]], *, sync: bool = Fals
         raise OrchError(f"the journal {path} can't be written: {error.strerror}.") from error
 
 
-def read(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def read(path: Path, *, without: str | None = None) -> tuple[list[dict[str, Any]], list[str]]:
     """The events of a journal, and a sentence for each line that is no JSON object.
+
+    Events `without` are passed over unread: those of what a program logged may be millions.
 
     A journal that is not there is empty. What a killed writer left of its last line, without a newline, is
     passed over silently. Raises OrchError when the file can't be read.
@@ -56,7 +58,10 @@ def read(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     events: list[dict[str, Any]] = []
     broken: list[str] = []
     lines = data.split(b"\n")
+    unread = b"\n" if without is None else f'{{"event":"{without}",'.encode("ascii")
     for number, line in enumerate(lines, 1):
+        if line.startswith(unread):
+            continue
         event = _object(line)
         if event is not None:
             events.append(event)

@@ -17,6 +17,7 @@ from uuid import UUID
 from orchestrator.bundle import layout
 from orchestrator.bundle.layout import Member, blob_member, lock_member, source_member
 from orchestrator.canonical import number_to_json
+from orchestrator.environment.carried_check import LOCK_FILES
 from orchestrator.errors import UsageError
 from orchestrator.model import Output, RunRecord, RunSpec, latest_metrics
 from orchestrator.source.location import parse_remote
@@ -53,8 +54,10 @@ _FORMATS = {
 }
 
 _ABOUT = {
+    layout.README: "What this is, for people.",
     layout.SPEC: "What decides the result of the run.",
-    layout.RECORD: "What became of the run, with every point of its metrics.",
+    layout.RECORD: "What became of the run.",
+    layout.METRICS: "Every point of the metrics that the program logged.",
     layout.STDOUT: "What the program wrote to its standard output.",
     layout.STDERR: "What the program wrote to its standard error.",
 }
@@ -262,7 +265,8 @@ def _files(record: RunRecord, members: Sequence[Member]) -> dict[str, Entity]:
 
 def _told(path: str, spec: RunSpec) -> tuple[list[str], str | None]:
     """The name of a member that is no input and no output, and what it is."""
-    room, key, name = path.split("/")[0], path.split("/")[1], PurePosixPath(path).name
+    room, _, rest = path.partition("/")
+    key, name = rest.partition("/")[0], PurePosixPath(path).name
     if room == "source":
         return [f"commit {PurePosixPath(name).stem}"], "The git objects of a commit, without its history."
     if room == "locks":
@@ -287,7 +291,7 @@ def _regular(record: RunRecord) -> list[Output]:
 
 
 def _lock(spec: RunSpec) -> list[str]:
-    return [lock_member(spec.environment.lock_id, name) for name in ("conda-lock.yml", "packages.json")]
+    return [lock_member(spec.environment.lock_id, name) for name in LOCK_FILES]
 
 
 def _chosen(files: Mapping[str, Entity], paths: Iterable[str]) -> list[Entity]:

@@ -19,6 +19,7 @@ from orchestrator.bundle.archive import write_archive
 from orchestrator.bundle.crate import crate
 from orchestrator.bundle.layout import Member
 from orchestrator.bundle.manifest import manifest_json
+from orchestrator.bundle.readme import readme
 from orchestrator.bundle.run_json import carried, read_run, run_json
 from orchestrator.environment.carried import CarriedLock, carried_locks, fetch_packages, without_address
 from orchestrator.environment.lock import locked_packages
@@ -67,8 +68,12 @@ def create_bundle(
     """
     record = _ended(run_id, home)
     wanted = _wanted(record, platforms)
+    if platforms and not offline:
+        raise UsageError("--platform is for --offline: without it only packages that no address has are put in.")
     if os.path.lexists(file):
-        raise UsageError(f"{file} is there already: name another file, or remove it.")
+        raise _is_there(file)
+    if not os.access(file.parent, os.W_OK):
+        raise UsageError(f"{file.parent} is no folder that you can write to.")
     try:
         # Who removes runs waits until their bytes were copied.
         with store.adding(home), store.staging(home) as stage:
@@ -106,10 +111,12 @@ def _wanted(record: RunRecord, platforms: Sequence[str]) -> tuple[str, ...]:
 
 
 def _run_parts(record: RunRecord, home: Home) -> Iterator[_Part]:
-    spec, told = run_json(record)
-    read_run(spec, told)  # what nobody could import is better known now
+    yield _of_bytes(layout.README, readme(carried(record)))
+    spec, told, points = run_json(record)
+    read_run(spec, told, points)  # what nobody could import is better known now
     yield _of_bytes(layout.SPEC, spec)
     yield _of_bytes(layout.RECORD, told)
+    yield _of_bytes(layout.METRICS, points)
     directory = RunDirectory(home.run(record.run_id))
     for name, log in ((layout.STDOUT, directory.stdout), (layout.STDERR, directory.stderr)):
         if log.exists():
@@ -222,6 +229,8 @@ def _whole_or_not(file: Path) -> Iterator[BinaryIO]:
             is_ours = aside.exists() and os.path.samestat(aside.stat(), os.fstat(target.fileno()))
         except BlockingIOError:
             is_ours = False
+        except OSError:  # a disk without locks
+            is_ours = True
         if not is_ours:  # or it was, and is whole by now
             raise OrchError(f"another orch is writing {file}.")
         try:
@@ -230,10 +239,29 @@ def _whole_or_not(file: Path) -> Iterator[BinaryIO]:
                 yield whole
                 whole.flush()
                 os.fsync(whole.fileno())
-            aside.rename(file)
+            _name(aside, file)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
+
+
+def _name(aside: Path, file: Path) -> None:
+    """Give what is whole its name, which nothing has that came meanwhile."""
+    try:
+        os.link(aside, file)
+    except FileExistsError:
+        raise _is_there(file) from None
+    except OSError:  # a disk without links
+        if os.path.lexists(file):
+            raise _is_there(file) from None
+        aside.rename(file)
+    else:
+        aside.unlink()
+
+
+def _is_there(file: Path) -> UsageError:
+    advice = "name a file in it" if file.is_dir() else "name another file, or remove it"
+    return UsageError(f"{file} is there already: {advice}.")
 
 
 def _open(place: Path) -> IO[bytes]:

@@ -1,9 +1,11 @@
 """What is where in a bundle. A bundle is a zip archive with these members, and no others:
 
+    README.txt                    what this is, for people
     bundle.json                   the manifest: canonical JSON, the sha256 and size of every other member
     ro-crate-metadata.json        the same run for other tools: a Process Run Crate 0.5 on RO-Crate 1.1
     run/spec.json                 the RunSpec, canonical JSON
-    run/record.json               the RunRecord, canonical JSON, with every point of its metrics
+    run/record.json               the RunRecord, canonical JSON
+    run/metrics.jsonl             every point of its metrics, a line each (`points`)
     run/stdout.log, run/stderr.log
     source/<commit>.objects       the raw git objects of one commit (the run's, or a submodule's), without history
     locks/<lock id>/conda-lock.yml, locks/<lock id>/packages.json
@@ -19,21 +21,22 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from orchestrator.environment.carried_check import PACKAGE_NAME
+
 BUNDLE_VERSION = 1
 """Version of the layout. An unknown one is refused."""
 
+README = "README.txt"
 MANIFEST = "bundle.json"
 CRATE = "ro-crate-metadata.json"
 SPEC = "run/spec.json"
 RECORD = "run/record.json"
+METRICS = "run/metrics.jsonl"
 STDOUT = "run/stdout.log"
 STDERR = "run/stderr.log"
 
-PACKAGE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+!~=-]*(\.conda|\.tar\.bz2|\.whl)")
-"""The file name of a package, as conda and PyPI have them."""
-
 MEMBER_NAME = re.compile(
-    r"bundle\.json|ro-crate-metadata\.json|run/(spec\.json|record\.json|stdout\.log|stderr\.log)"
+    r"README\.txt|bundle\.json|ro-crate-metadata\.json|run/(spec\.json|record\.json|metrics\.jsonl|stdout\.log|stderr\.log)"
     r"|source/([0-9a-f]{40}|[0-9a-f]{64})\.objects"
     r"|locks/[0-9a-f]{64}/(conda-lock\.yml|packages\.json)"
     r"|blobs/[0-9a-f]{64}"

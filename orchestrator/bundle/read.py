@@ -19,9 +19,10 @@ from orchestrator.bundle import layout
 from orchestrator.bundle.archive import copy, names_of, reading
 from orchestrator.bundle.layout import Member, shown
 from orchestrator.bundle.manifest import Manifest, read_manifest
+from orchestrator.bundle.points import MAX_BYTES as MAX_POINTS_BYTES
 from orchestrator.bundle.run_json import check_apart, is_clean, read_run
 from orchestrator.canonical import local_path
-from orchestrator.environment.carried import check_lock
+from orchestrator.environment.carried import LOCK_FILES, check_lock
 from orchestrator.environment.lock import LockedPackage
 from orchestrator.errors import OrchError
 from orchestrator.inputs import read_listing
@@ -41,6 +42,8 @@ class Bundle:
     members: Mapping[str, Member]
     locks: Mapping[tuple[str, str], tuple[LockedPackage, ...]]
     lacking: tuple[str, ...]
+    stored: frozenset[str]
+    """The sha256 of what belongs into the store: outputs, the files of inputs and their listings."""
 
     @property
     def size(self) -> int:
@@ -57,7 +60,8 @@ def unpack_bundle(file: Path, into: Path, *, keep: bool = True, report: Report =
     with reading(file) as archive:
         sizes = names_of(archive)
         manifest = read_manifest(_small(archive, layout.MANIFEST), sizes)
-        record = read_run(_small(archive, layout.SPEC), _small(archive, layout.RECORD))
+        points = _small(archive, layout.METRICS, MAX_POINTS_BYTES)
+        record = read_run(_small(archive, layout.SPEC), _small(archive, layout.RECORD), points)
         if record.run_id != manifest.run_id:
             raise OrchError(f"the bundle's manifest is of run {manifest.run_id}, its record of run {record.run_id}.")
         report("bundle", f"checking {plural(len(sizes), 'member')}")
@@ -73,7 +77,14 @@ def unpack_bundle(file: Path, into: Path, *, keep: bool = True, report: Report =
     needed |= {output.sha256: output.size for output in record.outputs if output.link is None}
     lacking = [item.path for item in record.spec.inputs if not _has_input(item, listings, manifest)]
     _check_set(record, manifest, locks, needed, listings)
-    return Bundle(manifest.id, replace(record, bundle=manifest.id), manifest.members, locks, tuple(lacking))
+    record = replace(record, bundle=manifest.id)
+    return Bundle(manifest.id, record, manifest.members, locks, tuple(lacking), _stored(record, listings))
+
+
+def _stored(record: RunRecord, listings: Mapping[str, Mapping[str, int]]) -> frozenset[str]:
+    outputs = (output.sha256 for output in record.outputs if output.link is None)
+    files = (digest for listing in listings.values() for digest in listing)
+    return frozenset({*outputs, *files, *(item.sha256 for item in record.spec.inputs)})
 
 
 def unpacked_commit(into: Path, commit: str) -> Path:
@@ -90,12 +101,12 @@ def _there(name: str, manifest: Manifest) -> str:
     return name
 
 
-def _small(archive: zipfile.ZipFile, name: str) -> bytes:
+def _small(archive: zipfile.ZipFile, name: str, most: int = layout.MAX_JSON) -> bytes:
     try:
         info = archive.getinfo(name)
     except KeyError:
         raise OrchError(f"{archive.filename or 'the file'} is no whole bundle: it has no {name}.") from None
-    if info.file_size > layout.MAX_JSON:
+    if info.file_size > most:
         raise OrchError(f"{name} of the bundle has {info.file_size} bytes; no run's has as many.")
     return archive.read(info)
 
@@ -138,7 +149,7 @@ def _locks(
     ref = record.spec.environment
     found = {}
     for platform, lock_id in {ref.platform: ref.lock_id, **ref.others}.items():
-        names = {name: layout.lock_member(lock_id, name) for name in ("conda-lock.yml", "packages.json")}
+        names = {name: layout.lock_member(lock_id, name) for name in LOCK_FILES}
         if lock_id == ref.lock_id or any(name in manifest.members for name in names.values()):
             files = {name: _small(archive, _there(member, manifest)) for name, member in names.items()}
             found[lock_id, platform] = check_lock(lock_id, platform, files)
@@ -180,7 +191,8 @@ def _check_set(
     listings: Mapping[str, Mapping[str, int]],
 ) -> None:
     """Raise OrchError unless all that the run needs is there in its size, and nothing that it does not name."""
-    _there(layout.CRATE, manifest)
+    for name in (layout.README, layout.CRATE):
+        _there(name, manifest)
     for digest in needed:
         _there(layout.blob_member(digest), manifest)
     for digest, size in (pair for sizes in (needed, *listings.values()) for pair in sizes.items()):
@@ -188,15 +200,9 @@ def _check_set(
         if member is not None and member.size != size:
             raise OrchError(f"the file {digest} of the bundle has another size than its run says.")
     commits = (commit for _, commit in source.commits_of(record.spec.source))
-    named = {
-        layout.CRATE,
-        layout.SPEC,
-        layout.RECORD,
-        layout.STDOUT,
-        layout.STDERR,
-        *map(layout.source_member, commits),
-    }
-    named |= {layout.lock_member(lock_id, name) for lock_id, _ in locks for name in ("conda-lock.yml", "packages.json")}
+    named = {layout.README, layout.CRATE, layout.SPEC, layout.RECORD, layout.METRICS, layout.STDOUT, layout.STDERR}
+    named |= set(map(layout.source_member, commits))
+    named |= {layout.lock_member(lock_id, name) for lock_id, _ in locks for name in LOCK_FILES}
     blobs = {*needed, *(item.sha256 for item in record.spec.inputs)}
     blobs |= {digest for files in listings.values() for digest in files}
     named |= {layout.blob_member(digest) for digest in blobs}

@@ -1,8 +1,8 @@
 """A run as a bundle tells it: what decided it and what came of it, as canonical JSON; and back, from bytes of anybody.
 
 What is of the machine and decides nothing is left out: where inputs lay, the identities of processes, and of the
-variables passed on all but who ran it and those that results may depend on. So is a verdict: who has the bundle makes
-their own.
+variables passed on all but the user's name and home and those that results may depend on. So is a verdict: who has the
+bundle makes their own.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from time import time
 from typing import Any
 
 from orchestrator.bundle.layout import MAX_JSON, RUN_ID, SHA256, shown
+from orchestrator.bundle.points import MAX_BYTES as MAX_POINTS_BYTES
+from orchestrator.bundle.points import points_from_lines, points_to_lines
 from orchestrator.canonical import canonical_json, local_path
 from orchestrator.environment.host import PLATFORMS
 from orchestrator.errors import OrchError
-from orchestrator.model import EnvironmentRef, Input, Metric, Output, RunRecord, RunSpec, Source
+from orchestrator.model import EnvironmentRef, Input, Output, RunRecord, RunSpec, Source
 from orchestrator.paths import stays_below
 from orchestrator.records import (
     SPEC_VERSION,
     fields_to_json,
-    metric_from_json,
-    metric_to_json,
     output_to_json,
     spec_id,
     spec_to_json,
@@ -38,7 +38,7 @@ from orchestrator.variables import DECIDING
 RECORD_VERSION = 1
 """Version of `run/record.json`. An unknown one is refused."""
 
-_USER = ("LOGNAME", "USER")
+_USER = ("HOME", "LOGNAME", "USER")
 _ENDED = ("finished", "failed", "stopped", "lost")
 _EXACT = 2**53
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -54,9 +54,12 @@ def carried(record: RunRecord) -> RunRecord:
     inputs = tuple(replace(item, origin=None) for item in record.spec.inputs)
     variables = record.host.get("variables", {})
     told = {name: value for name, value in variables.items() if name in (*_USER, *DECIDING)}
+    given = record.spec.parameters
+    placed = {name: given[name] for name in record.spec.paths if name in given and name in record.params}
     return replace(
         record,
         spec=replace(record.spec, inputs=inputs),
+        params={**record.params, **placed},
         host={**record.host, "variables": told},
         verdict=None,
         bundle=None,
@@ -65,14 +68,18 @@ def carried(record: RunRecord) -> RunRecord:
     )
 
 
-def run_json(record: RunRecord) -> tuple[bytes, bytes]:
-    """`run/spec.json` and `run/record.json`. Raises OrchError for text that is no Unicode, and for too much of it."""
+def run_json(record: RunRecord) -> tuple[bytes, bytes, bytes]:
+    """`run/spec.json`, `run/record.json` and `run/metrics.jsonl`.
+
+    Raises OrchError for text that is no Unicode, and for too much of it.
+    """
     try:
-        files = _two_files(carried(record))
+        files = (*_two_files(carried(record)), points_to_lines(record.metrics))
     except ValueError as error:
         raise OrchError(f"run {record.run_id} can't be put into a bundle: its record holds {error}.") from error
-    if (most := max(map(len, files))) > MAX_JSON:
-        raise OrchError(f"run {record.run_id} can't be put into a bundle: its record has {most} bytes.")
+    for data, most in zip(files, (MAX_JSON, MAX_JSON, MAX_POINTS_BYTES), strict=True):
+        if len(data) > most:
+            raise OrchError(f"run {record.run_id} can't be put into a bundle: its record has {len(data)} bytes.")
     return files
 
 
@@ -81,10 +88,9 @@ def _two_files(record: RunRecord) -> tuple[bytes, bytes]:
         "version": RECORD_VERSION,
         "spec_id": spec_id(record.spec),
         "outputs": [output_to_json(output) for output in record.outputs],
-        "metrics": [_point_to_json(point) for point in record.metrics],
         "usage": fields_to_json(record.usage),
     }
-    for name in ("spec", *_NOT_CARRIED):
+    for name in ("spec", "metrics", *_NOT_CARRIED):
         del table[name]
     return canonical_json(spec_to_json(record.spec)), canonical_json(table)
 
@@ -92,55 +98,58 @@ def _two_files(record: RunRecord) -> tuple[bytes, bytes]:
 _NOT_CARRIED = ("verdict", "bundle", "supervisor", "child")
 
 
-def read_run(spec: bytes, record: bytes) -> RunRecord:
-    """The run that the two files of a bundle tell.
+def read_run(spec: bytes, record: bytes, points: bytes) -> RunRecord:
+    """The run that the files of a bundle tell; what an older orch did not write has its default.
 
-    Nothing in them is believed: every value has the type and the form that orch gives it, and no byte is left over.
+    Nothing in them is believed: every value has the type and the form that orch gives it, and none is left over.
     Raises OrchError that says what has not.
     """
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        table = _object(record, RECORD_VERSION, "record")
-        _object(spec, SPEC_VERSION, "spec")
-        points = tuple(metric_from_json(point) for point in table.pop("metrics"))
-        said_id = table.pop("spec_id")
+        table, pinned = _object(record, RECORD_VERSION, "record"), _object(spec, SPEC_VERSION, "spec")
+        whole = {**table, "spec": pinned}
         checked = TypeAdapter(RunSpec).validate_json(spec, strict=True)
-        whole = {**table, "spec": json.loads(spec)}
         found = TypeAdapter(RunRecord).validate_json(json.dumps(whole), strict=True)
-        found = replace(found, spec=checked, metrics=points)
-        again = _two_files(carried(found))
+        found = replace(found, spec=checked)
+        again = [json.loads(data) for data in _two_files(carried(found))]
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise OrchError(f"the bundle's run is damaged: {shown(where)}: {shown(first['msg'])}.") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise OrchError(f"the bundle's run is damaged: {shown(f'{type(error).__name__}: {error}')}.") from error
-    for name, bytes_, form in (("spec", spec, again[0]), ("record", record, again[1])):
-        if bytes_ != form:
-            raise OrchError(f"run/{name}.json of the bundle is not the canonical JSON of a run's {name}.")
-    if said_id != spec_id(checked):
-        raise OrchError(
-            f"the bundle says that the spec id is {shown(said_id)}; that of its spec is {spec_id(checked)}."
-        )
+    for name, said, form in (("spec", pinned, again[0]), ("record", table, again[1])):
+        if name == "record" and said.get("spec_id") != form["spec_id"]:
+            raise OrchError(
+                f"the bundle says that the spec id is {shown(said.get('spec_id'))}; that of its spec is "
+                f"{form['spec_id']}."
+            )
+        if not _is_within(said, form):
+            raise OrchError(f"run/{name}.json of the bundle has what the {name} of a run does not have.")
     _check_spec(found.spec)
     _check_record(found)
-    return found
+    return replace(found, metrics=points_from_lines(points))
+
+
+def _is_within(part: Any, whole: Any) -> bool:
+    """Whether all of `part` is in `whole`, which may have more keys."""
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return all(key in whole and _is_within(value, whole[key]) for key, value in part.items())
+    if isinstance(part, list) and isinstance(whole, list):
+        return len(part) == len(whole) and all(map(_is_within, part, whole))
+    return type(part) is type(whole) and bool(part == whole)
 
 
 def _object(data: bytes, version: int, name: str) -> dict[str, Any]:
     table = json.loads(data)
     if not isinstance(table, dict):
         raise TypeError(f"run/{name}.json is no JSON object")
+    if canonical_json(table) != data:
+        raise ValueError(f"run/{name}.json is no canonical JSON")
     if (said := table.get("version")) != version:
         raise OrchError(f"the bundle's {name} has version {shown(said)}; this orch knows version {version}.")
     return table
-
-
-def _point_to_json(point: Metric) -> dict[str, Any]:
-    # Canonical JSON has no integers that a double can't hold.
-    table = metric_to_json(point)
-    return {key: str(v) if isinstance(v, int) and abs(v) > _EXACT else v for key, v in table.items()}
 
 
 # --- the form of what decides a run -----------------------------------------------------------------------------
@@ -159,6 +168,8 @@ def _check_spec(spec: RunSpec) -> None:
     _check("path parameters", spec.paths, lambda names: {*names} <= spec.parameters.keys())
     secrets = [*map(spec.parameters.get, spec.secret_parameters), *map(spec.variables.get, spec.secret_variables)]
     _check("secrets without a value", secrets, lambda values: {*values} <= {""})
+    for name in spec.paths:
+        _check("parameter", name, lambda name: name in spec.parameters)
     if spec.stdin is not None and not any((item.path, item.kind) == (spec.stdin, "file") for item in spec.inputs):
         raise OrchError(f"the bundle's run reads {shown(spec.stdin)}, which is no file among its inputs.")
 
@@ -240,14 +251,14 @@ def check_apart(what: str, paths: Sequence[str]) -> None:
 
 
 def _check_host(host: Mapping[str, Any]) -> None:
-    variables = host.get("variables")
-    _check("variables", variables, lambda v: isinstance(v, dict) and all(isinstance(x, str) for x in v.values()))
+    for name, table in (("variables", host.get("variables")), ("folders", host.get("folders", {}))):
+        _check(name, table, lambda v: isinstance(v, dict) and all(isinstance(x, str) for x in v.values()))
     for name, value in host.items():
         if name in ("cpus", "memory"):
             _check(name, value, lambda value: type(value) is int)
         elif name == "gpus":
             _check(name, value, lambda value: isinstance(value, list) and all(isinstance(x, str) for x in value))
-        elif name != "variables":
+        elif name not in ("variables", "folders"):
             _check(name, value, lambda value: isinstance(value, str))
 
 

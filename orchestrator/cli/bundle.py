@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from orchestrator import ledger
+from orchestrator.bundle.layout import package_member
 from orchestrator.cli import text
 from orchestrator.cli.tell import tell, tell_notes
+from orchestrator.environment.kept import kept_whole
 from orchestrator.environment.lock import LockedPackage, locked_packages
-from orchestrator.environment.offline import NO_ADDRESS
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.model import RunRecord
 from orchestrator.paths import Home, open_home
 from orchestrator.report import plural
+from orchestrator.sweep import sweep
 from orchestrator.variables import fixed_variables
 
-_WHOLE = 100_000
-"""Characters of a command that are shown: who is asked must see all of it."""
+_WHOLE = 1_000_000
+"""Characters of a text that are shown to who is asked: all of it must be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,12 @@ def create(options: Options) -> None:
     """Write a bundle."""
     from orchestrator.bundle.create import create_bundle
 
+    if str(options.output) == "-":
+        raise UsageError("-o wants the name of a file; a bundle is not written to standard output.")
     home = open_home()
     connection = ledger.connect(home)
     try:
+        sweep(home, connection)
         run_id = ledger.resolve_run(connection, options.run)
         short = ledger.short_id(connection, run_id)
     finally:
@@ -75,9 +81,11 @@ def verify(file: Path) -> None:
         bundle = unpack_bundle(file.absolute(), Path(folder), keep=False, report=tell)
     print(f"{file}: whole and undamaged, {plural(len(bundle.members) + 1, 'member')}, {text.size(bundle.size)}")
     ref = bundle.record.spec.environment
-    for line in origin_lines(bundle.record, bundle.locks[ref.lock_id, ref.platform]):
+    packages = bundle.locks[ref.lock_id, ref.platform]
+    brought = {p.sha256 for p in packages if package_member(p.sha256, p.file_name) in bundle.members}
+    for line in origin_lines(bundle.record, packages, brought):
         print(line)
-    tell_lacking(bundle.lacking)
+    _tell_lacking(bundle.lacking)
 
 
 def take_in(file: Path, home: Home) -> str:
@@ -86,9 +94,9 @@ def take_in(file: Path, home: Home) -> str:
 
     refuse_missing(file)
     done = import_bundle(file.absolute(), home=home, report=tell)
-    was = "imported" if done.new else "is here already"
-    print(f"run {done.record.run_id} {was}", file=sys.stderr)
-    tell_lacking(done.bundle.lacking)
+    was = "" if done.new else " is here already; what it lacked was brought"
+    tell("imported" if done.new else "bundle", f"run {done.record.run_id}{was}")
+    _tell_lacking(done.bundle.lacking)
     return done.record.run_id
 
 
@@ -104,54 +112,69 @@ def is_bundle(name: str) -> bool:
 
 
 def refuse_missing(file: Path) -> None:
-    """Raise UsageError when there is no such file."""
+    """Raise UsageError for what is no file."""
     if not file.is_file():
-        raise UsageError(f"{file}: there is no such file.")
+        raise UsageError(f"{file} is no file." if file.exists() else f"{file}: there is no such file.")
 
 
-def ask(record: RunRecord, home: Home, *, yes: bool) -> None:
+def ask(record: RunRecord, home: Home, *, yes: bool, quiet: bool = False, what: str = "Its program") -> None:
     """Show what a run of somebody else would do here, and go on only with consent. Raises OrchError without."""
-    for line in origin_lines(record, locked_packages(home, record.spec.environment.lock_id)):
-        print(line, file=sys.stderr)
+    packages = locked_packages(home, record.spec.environment.lock_id)
+    if not (yes and quiet):
+        for line in origin_lines(record, packages, kept_whole(home, packages)):
+            print(line, file=sys.stderr)
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError("a run that was imported is replayed only when somebody agrees: look at it, and add --yes.")
-    print("Its program will run on this machine with your rights. Run it? [y/N] ", end="", file=sys.stderr, flush=True)
+        raise UsageError(f"run {record.run_id} was imported: it is used only when somebody agrees. Add --yes.")
+    print(f"{what} will run on this machine with your rights. Go on? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise OrchError("not replayed; nothing of it was run.")
+        short = record.run_id[:16]
+        raise OrchError(f"nothing of it was run. It is imported: orch show {short}, or orch rm {short}.")
 
 
-def origin_lines(record: RunRecord, packages: Sequence[LockedPackage]) -> Iterator[str]:
-    """Where a run comes from and what it does, for people who decide whether to trust it."""
+def origin_lines(record: RunRecord, packages: Sequence[LockedPackage], brought: Container[str]) -> Iterator[str]:
+    """Where a run comes from and what it does, for people who decide whether to trust it.
+
+    `brought` are the sha256 of the packages that came with it.
+    """
     spec = record.spec
-    host = text.visible(str(record.host.get("hostname", "?")), 60)
+    host = text.visible(str(record.host.get("hostname", "?")), _WHOLE)
     outcome = f"{record.status}, exit code {record.exit_code}" if record.exit_code else record.status
-    yield f"  run          {record.run_id} of {record.started_at[:10]} on {host}, {outcome}"
-    yield f"  origin       {text.visible(spec.source.origin or spec.source.url, 200)}, as the bundle says"
-    dirty = ", with changes that were not committed" if spec.source.dirty else ""
+    replayed = f", a replay of {record.replay_of}" if record.replay_of else ""
+    yield f"  run          {record.run_id} of {record.started_at[:10]} on {host}, {outcome}{replayed}"
+    where = f"#{spec.source.subdir}" if spec.source.subdir else ""
+    yield f"  origin       {text.visible((spec.source.origin or spec.source.url) + where, _WHOLE)}, as the bundle says"
+    dirty = " (a work tree, not committed)" if spec.source.dirty else ""
     yield f"  commit       {spec.source.commit}{dirty}"
     yield f"  command      {text.visible(spec.command, _WHOLE)}"
     for name, value in spec.parameters.items():
-        yield f"               {text.visible(name, 60)} = {text.visible(value, 200)}"
+        shown = "(not recorded)" if name in spec.secret_parameters else text.visible(value, _WHOLE)
+        yield f"               {text.visible(name, _WHOLE)} = {shown}"
+    for item in spec.inputs:
+        yield f"  input        {text.visible(item.path, _WHOLE)}, {text.size(item.size)}"
     fixed = fixed_variables(spec.source.commit_time)
     for name, value in spec.variables.items():
         if fixed.get(name) != value:
-            yield f"  variable     {name} = {text.visible(value, 200)}"
-    yield f"  environment  {spec.environment.lock_id[:8]} for {spec.environment.platform}, {_come_from(packages)}"
+            yield f"  variable     {name} = {text.visible(value, _WHOLE)}"
+    yield f"  environment  {spec.environment.lock_id[:8]} for {spec.environment.platform}"
+    for place, count in sorted(_places(packages, brought).items()):
+        yield f"               {plural(count, 'package')} of {text.visible(place, _WHOLE)}"
     if spec.environment.link_scripts:
-        yield f"  link scripts of {', '.join(spec.environment.link_scripts)} run when it is installed"
+        yield f"               the link scripts of {', '.join(spec.environment.link_scripts)} are run"
 
 
-def _come_from(packages: Sequence[LockedPackage]) -> str:
-    """How many packages there are, and where they come from."""
-    places = {package.channel or "https://" + (urlsplit(package.url).hostname or "") for package in packages}
-    shown = sorted("the bundle" if place == NO_ADDRESS else place for place in places)
-    return f"{plural(len(packages), 'package')} of {text.visible(', '.join(shown), 300)}"
+def _places(packages: Sequence[LockedPackage], brought: Container[str]) -> Counter[str]:
+    """How many packages come from where."""
+    return Counter(
+        "the bundle itself"
+        if package.sha256 in brought
+        else package.channel or "https://" + (urlsplit(package.url).hostname or "")
+        for package in packages
+    )
 
 
-def tell_lacking(paths: tuple[str, ...]) -> None:
-    """Say which inputs a bundle came without."""
+def _tell_lacking(paths: tuple[str, ...]) -> None:
     if paths:
         shown = ", ".join(text.visible(path) for path in paths)
-        print(f"orch: it came without {shown}: a replay wants --input PATH={paths[0]}", file=sys.stderr)
+        tell("note", f"it came without {shown}; a replay wants --input PATH={text.visible(paths[0])}")

@@ -19,6 +19,7 @@ Platform = Annotated[
     str | None, typer.Option("--platform", metavar="NAME", help="Another platform than this one, as osx-arm64.")
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Touch no network.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Use that of an imported run without being asked.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -204,19 +205,21 @@ def execute(
     environment: Environment,
     command: Annotated[list[str], typer.Argument(metavar="-- CMD [ARG]...", help="The program and its arguments.")],
     offline: Offline = False,
+    yes: Yes = False,
 ) -> None:
     """Run a program in an environment. The exit code is the program's."""
     from orchestrator.cli import env_exec
 
-    env_exec.execute(environment, command, offline=offline)
+    env_exec.execute(environment, command, offline=offline, yes=yes)
 
 
 @app.command()
 def shell(
     environment: Environment = ".",
     offline: Offline = False,
+    yes: Yes = False,
 ) -> None:
     """Open your shell (bash, zsh or fish, by $SHELL) in an environment."""
     from orchestrator.cli import env_exec
 
-    env_exec.shell(environment, offline=offline)
+    env_exec.shell(environment, offline=offline, yes=yes)

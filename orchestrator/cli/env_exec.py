@@ -21,6 +21,7 @@ from orchestrator.environment.host import current_subdir
 from orchestrator.environment.prefix import Prefix, use_prefix
 from orchestrator.environment_of import Found, environment_of
 from orchestrator.errors import OrchError, UsageError
+from orchestrator.ledger import read_run
 from orchestrator.paths import Home, open_home
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -30,20 +31,20 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RC_SHOULD_NOT_SET = {"_", "PWD", "OLDPWD", "SHLVL"}
 
 
-def execute(environment: str, command: Sequence[str], *, offline: bool) -> None:
+def execute(environment: str, command: Sequence[str], *, offline: bool, yes: bool) -> None:
     """`orch env exec`. Returns only by an exception."""
     if command[0].startswith("-") and command[0] != "--":
         raise UsageError(f"{command[0]} comes too late: options of orch go before ENVIRONMENT, the program after `--`.")
     command = command[1:] if command[0] == "--" else command  # click leaves it, options of CMD being CMD's
     if not command:
         raise UsageError("name a program to run: orch env exec ENVIRONMENT -- CMD [ARG]...")
-    with _ready(environment, open_home(offline=offline)) as (_, variables):
+    with _ready(environment, open_home(offline=offline), yes=yes) as (_, variables):
         _become(command, variables)
 
 
-def shell(environment: str, *, offline: bool) -> None:
+def shell(environment: str, *, offline: bool, yes: bool) -> None:
     """`orch env shell`. Returns only by an exception."""
-    with _ready(environment, open_home(offline=offline)) as (prefix, variables):
+    with _ready(environment, open_home(offline=offline), yes=yes) as (prefix, variables):
         program = os.environ.get("SHELL") or "/bin/sh"
         prepare = _SHELLS.get(Path(program).name)
         changed = {
@@ -62,9 +63,14 @@ def shell(environment: str, *, offline: bool) -> None:
 
 
 @contextmanager
-def _ready(environment: str, home: Home) -> Iterator[tuple[Prefix, dict[str, str]]]:
-    """The prefix in use, and the variables of a process in it."""
+def _ready(environment: str, home: Home, *, yes: bool) -> Iterator[tuple[Prefix, dict[str, str]]]:
+    """The prefix in use, and the variables of a process in it. Who uses that of an imported run is asked."""
     found = environment_of(environment, home=home, report=tell)
+    record = None if found.run_id is None else read_run(home, found.run_id, logged=False)
+    if record is not None and record.bundle is not None:
+        from orchestrator.cli import bundle
+
+        bundle.ask(record, home, yes=yes, what="Programs of its environment")
     lock_id = found.lock_for(current_subdir())
     tell_notes(found.notes)
     ready = use_prefix(lock_id, home=home, report=tell, link_scripts=found.link_scripts)

@@ -6,11 +6,10 @@ as a lock names it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.environment.lock import LockedPackage, kept_wheel
@@ -52,22 +51,20 @@ def keep_packages(home: Home, packages: Iterable[LockedPackage], places: Mapping
 
 
 def _keep(source: Path, place: Path, sha256: str) -> None:
+    if _is_whole(place, sha256):
+        return
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _alone_in(place.parent):
-        for left in place.parent.glob(f".*{_ENDING}"):
-            left.unlink()  # of one that was killed: the folder is ours
-        if _is_whole(place, sha256):
-            return
-        aside = place.with_name(f".{place.name}{_ENDING}")
-        try:
-            _link_or_copy(source, aside)
-            if (found := sha256_of_file(aside)) != sha256:
-                raise OrchError(f"{place.name} is not the package of the lock: its sha256 is {found}, not {sha256}.")
-            _flush(aside)
-            aside.replace(place)
-        finally:
-            aside.unlink(missing_ok=True)
-        _flush(place.parent)
+    # A name of its own for each who keeps it at once: locks on folders mean nothing on a network disk.
+    aside = place.with_name(f".{place.name}.{os.urandom(4).hex()}{_ENDING}")
+    try:
+        _link_or_copy(source, aside)
+        if (found := sha256_of_file(aside)) != sha256:
+            raise OrchError(f"{place.name} is not the package of the lock: its sha256 is {found}, not {sha256}.")
+        _flush(aside)
+        aside.replace(place)
+    finally:
+        aside.unlink(missing_ok=True)
+    _flush(place.parent)
 
 
 def _link_or_copy(source: Path, place: Path) -> None:
@@ -87,15 +84,5 @@ def _flush(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
     finally:
         os.close(fd)

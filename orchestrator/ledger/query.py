@@ -207,7 +207,7 @@ def resolve_run(connection: sqlite3.Connection, text: str) -> str:
         by_id = _by_prefix(connection, text.lower())
         if len(by_id) == 1:
             return by_id[0]
-        by_name = connection.execute(_BY_NAME, (to_text(text), CANDIDATES + 1)).fetchall()
+        by_name = connection.execute(_BY_NAME, {"name": to_text(text), "limit": CANDIDATES + 1}).fetchall()
         if len(by_name) == 1:
             return str(by_name[0][0])
         found = [str(run_id) for (run_id,) in by_name] or by_id
@@ -219,12 +219,18 @@ def resolve_run(connection: sqlite3.Connection, text: str) -> str:
         raise OrchError(f"several runs {what} {text!r}: {shown}{more}.")
 
 
-_BY_NAME = "SELECT run_id FROM runs WHERE name = ? ORDER BY run_id DESC LIMIT ?"
+# Somebody else's run has its name only where no run made here has it.
+_BY_NAME = """
+SELECT run_id FROM runs WHERE name = :name
+    AND (bundle IS NULL OR NOT EXISTS (SELECT 1 FROM runs WHERE name = :name AND bundle IS NULL))
+ORDER BY run_id DESC LIMIT :limit
+"""
 
 
 def _latest(connection: sqlite3.Connection) -> str:
-    row = connection.execute("SELECT max(run_id) FROM runs").fetchone()
-    if row[0] is None:
+    # What was imported is the latest only where there is nothing else.
+    row = connection.execute("SELECT run_id FROM runs ORDER BY bundle IS NOT NULL, run_id DESC LIMIT 1").fetchone()
+    if row is None:
         raise OrchError("there is no run yet; orch run makes one.")
     return str(row[0])
 
@@ -269,8 +275,8 @@ def find_by_spec(connection: sqlite3.Connection, spec_id: str, *, status: str = 
 def varying_outputs(connection: sqlite3.Connection, spec_id: str) -> list[str]:
     """The paths of outputs that are not the same in all finished runs of a spec: it is not deterministic.
 
-    Runs with secrets are passed over: their values, which no record has, may have been others. So are outputs that a
-    replay's verdict calls equivalent, and those named after their run.
+    Runs with secrets are passed over: their values, which no record has, may have been others; and runs that were
+    imported, for nobody here saw them. So are outputs that a replay's verdict calls equivalent, and those named after their run.
     """
     with telling(connection):
         rows = connection.execute(_VARYING, {"spec_id": spec_id}).fetchall()
@@ -287,7 +293,7 @@ def varying_outputs(connection: sqlite3.Connection, spec_id: str) -> list[str]:
 _VARYING = """
 WITH same AS (
     SELECT run_id FROM runs JOIN specs USING (spec_id)
-    WHERE spec_id = :spec_id AND status = 'finished'
+    WHERE spec_id = :spec_id AND status = 'finished' AND bundle IS NULL
         AND json_array_length(canonical, '$.secret_parameters') = 0
         AND json_array_length(canonical, '$.secret_variables') = 0
 )

@@ -34,12 +34,13 @@ EXPERIMENTS = "experiments.jsonl"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
-def read_run(home: Home, run_id: str) -> RunRecord | None:
+def read_run(home: Home, run_id: str, *, logged: bool = True) -> RunRecord | None:
     """The record that the journal of a run tells; None for a run that was removed or has no spec yet.
 
-    Lines that can't be read are passed over. Raises OrchError when `run_id` is none or an event is damaged.
+    Without `logged` it lacks what its program logged, which may be much. Lines that can't be read are passed over.
+    Raises OrchError when `run_id` is none or an event is damaged.
     """
-    return _read(home, run_id)[0]
+    return _read(home, run_id, logged=logged)[0]
 
 
 def index_run(home: Home, connection: sqlite3.Connection, run_id: str) -> RunRecord | None:
@@ -89,11 +90,11 @@ def rebuild(home: Home, *, report: Report, packages: Callable[[str], Iterable[Pa
     return count
 
 
-def _read(home: Home, run_id: str) -> tuple[RunRecord | None, list[str]]:
+def _read(home: Home, run_id: str, *, logged: bool = True) -> tuple[RunRecord | None, list[str]]:
     if not _RUN_ID.fullmatch(run_id):
         raise OrchError(f"{run_id!r} is no run id: 32 lower-case hex digits are.")
     path = home.run(run_id) / JOURNAL
-    events, broken = journal.read(path)
+    events, broken = journal.read(path, without=None if logged else "logged")
     try:
         return record_from_journal(run_id, events), broken
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -98,6 +98,11 @@ def fetch(remote: Remote, mirror: Path, refspecs: Sequence[str], world: World) -
     try:
         _fetch(remote, mirror, refspecs, world)
     except GitFailed as error:
+        if "mismatched algorithms" in error.stderr:  # a bundle may have said anything of a URL
+            raise OrchError(
+                f"{remote.url} has git ids of another kind (sha1, sha256) than the mirror that was made for it here; "
+                f"remove {mirror} and try again."
+            ) from error
         if ".lock': File exists" not in error.stderr:
             raise
         # only a git that was killed leaves its lock, since we are alone here: give a dying one its moment

@@ -29,7 +29,16 @@ from bundle.attacked import (
 from bundle.made_bundle import ORCH, Parts, changed, faithful, parts_of, sha256, shared_bundle
 
 from orchestrator.bundle.land import import_bundle
-from orchestrator.bundle.layout import MAX_JSON, RECORD, SPEC, blob_member, lock_member, package_member, source_member
+from orchestrator.bundle.layout import (
+    MAX_JSON,
+    METRICS,
+    RECORD,
+    SPEC,
+    blob_member,
+    lock_member,
+    package_member,
+    source_member,
+)
 from orchestrator.canonical import canonical_json
 from orchestrator.errors import OrchError
 from orchestrator.model import new_run_id
@@ -174,7 +183,7 @@ def test_a_submodule_that_is_not_so(change: Change, real: Parts, victim: Home, t
         "version-missing": spec_with("version", ...),
         "key-more": spec_with("more", 1),
         "key-more-in-the-source": spec_with("source.more", 1),
-        "key-missing": spec_with("source.dirty", ...),
+        "key-missing": spec_with("source.tree", ...),
         "id-of-another-spec": lambda p: p.put({RECORD: canonical_json(p.record | {"spec_id": OTHER})}),
         "id-of-no-spec": lambda p: p.put({RECORD: canonical_json(p.record | {"spec_id": ESCAPE})}),
     }
@@ -240,9 +249,10 @@ def test_a_run_id_that_is_none(change: Change, real: Parts, victim: Home, tmp_pa
         "end-none": record_with("ended_at", ""),
         "exit-code-huge": record_with("exit_code", 2**60),
         "exit-code-text": record_with("exit_code", "0"),
-        "metric-step": record_with("metrics.0.step", str(2**63)),
-        "metric-value": record_with("metrics.0.value", "1"),
-        "metric-more": record_with("metrics.0.more", 1),
+        "metrics-here": record_with("metrics", []),
+        "metric-step": lambda p: p.put({METRICS: f'["loss", 0.5, {2**63}, 0]\n'.encode()}),
+        "metric-value": lambda p: p.put({METRICS: b'["loss", "1", 0, 0]\n'}),
+        "metric-more": lambda p: p.put({METRICS: b'["loss", 0.5, 0, 0, 1]\n'}),
         "usage-nan": record_with("usage.wall_seconds", "NaN"),
         "usage-negative": record_with("usage.peak_memory", -1),
         "name-latest": record_with("name", "latest"),
@@ -255,12 +265,12 @@ def test_a_run_id_that_is_none(change: Change, real: Parts, victim: Home, tmp_pa
         "child": record_with("child", None),
         "version": record_with("version", 2),
         "version-missing": record_with("version", ...),
-        "key-missing": record_with("tags", ...),
+        "key-missing": record_with("started_at", ...),
         "key-more": record_with("more", []),
         "host-cpu": record_with("host.cpu", ["x"]),
         "host-cpus": record_with("host.cpus", "two"),
         "host-variables": record_with("host.variables", ["HOME"]),
-        "host-variable-of-the-machine": record_with("host.variables", {"HOME": "/root"}),
+        "host-variable-of-the-machine": record_with("host.variables", {"SHELL": "/bin/sh"}),
         "host-variable-number": record_with("host.variables", {"USER": 5}),
         "host-gpus": record_with("host.gpus", 5),
         "host-cpu-flags": record_with("host.cpu_flags", {"a": 1}),

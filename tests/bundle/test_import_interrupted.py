@@ -21,7 +21,7 @@ from made_disk import small_disk
 
 from orchestrator import source, store
 from orchestrator.bundle.land import import_bundle
-from orchestrator.bundle.layout import RECORD, SPEC, STDOUT, source_member
+from orchestrator.bundle.layout import METRICS, RECORD, SPEC, STDOUT, source_member
 from orchestrator.bundle.run_json import run_json
 from orchestrator.environment import locked_packages
 from orchestrator.environment.kept import kept_whole
@@ -63,7 +63,7 @@ def is_whole(home: Home, parts: Parts) -> bool:
     if record is None:
         assert not home.run(parts.run_id).exists()
         return False
-    assert run_json(record) == (parts.members[SPEC], parts.members[RECORD])
+    assert run_json(record) == (parts.members[SPEC], parts.members[RECORD], parts.members[METRICS])
     for name in parts.members:
         if name.startswith("blobs/"):
             assert store.verify_blob(home, Path(name).name)

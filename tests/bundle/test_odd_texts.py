@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from bundle.made_bundle import ORCH, Parts, changed, faithful, parts_of, shared_bundle
 
+from orchestrator.bundle.layout import METRICS
+
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202eegnahc\u2028"
 """A title, a cleared screen, a line written over, colours in eight bits, text from right to left, a line's end."""
 
@@ -34,10 +36,10 @@ def odd(parts: Parts) -> Parts:
     record = changed(record, "params", {EVIL: EVIL})
     record = changed(record, "tags", {EVIL: EVIL})
     record = changed(record, "notes", [EVIL])
-    record = changed(record, "metrics.0.name", EVIL)
     record = changed(record, "host.gpus", [EVIL])
     record = changed(record, "host.variables", {"USER": EVIL})
-    return parts.with_run(spec, record)
+    point = json.dumps([EVIL, 0.5, 0, 0]).encode() + b"\n"
+    return parts.put({METRICS: point}).with_run(spec, record)
 
 
 @pytest.fixture(scope="module")

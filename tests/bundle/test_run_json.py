@@ -133,6 +133,44 @@ def test_any_run_that_a_machine_makes_is_read_back(record: RunRecord, data: st.D
     assert same(asdict(read_run(*run_json(made))), asdict(carried(made)))
 
 
+def test_what_an_older_orch_did_not_write_has_its_default() -> None:
+    spec, record, points = run_json(everything())
+    older = json.loads(record)
+    del older["notes"], older["parent"]
+    assert read_run(spec, json_bytes(older), points).notes == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '["rmse", 0.5, 0]',
+        '["rmse", "0.5", 0, 0]',
+        '["rmse", 1, 0, 0]',
+        '["rmse", 0.50, 0, 0]',
+        '["rmse", 0.5, 0.0, 0]',
+        '["rmse", 0.5, 9223372036854775808, 0]',
+        '["rmse", 0.5, 0, true]',
+        '["rmse", NaN, 0, 0]',
+        '["rmse",0.5,0,0]',
+        "[5, 0.5, 0, 0]",
+        "[null, 0.5, 0, 0]",
+        '["\\ud800", 0.5, 0, 0]',
+        '{"rmse": 0.5}',
+        '["rmse", 0.5, 0, 0] ',
+        "",
+        "[" * 100_000,
+        '["r\u00e9", 0.5, 0, 0]',
+    ],
+)
+def test_a_line_of_metrics_that_orch_does_not_write_is_refused(line: str) -> None:
+    spec, record, _ = run_json(everything())
+    for data in (f"{line}\n", f'["rmse", 0.5, 0, 0]\n{line}\n["rmse", 0.5, 0, 0]\n'):
+        with pytest.raises(OrchError, match="metrics of the bundle are damaged"):
+            read_run(spec, record, data.encode())
+    with pytest.raises(OrchError, match="metrics of the bundle are damaged"):
+        read_run(spec, record, b'["rmse", 0.5, 0, 0]')  # without its end
+
+
 # --- values of other types --------------------------------------------------------------------------------------
 
 OF_SPEC = {
@@ -148,14 +186,14 @@ OF_SPEC = {
     "table": "environment environment.others inputs.0 parameters source source.submodules.0 variables",
 }
 OF_RECORD = {
-    "text": "experiment metrics.0.name outputs.0.path outputs.0.sha256 params.alpha run_id spec_id started_at status "
+    "text": "experiment outputs.0.path outputs.0.sha256 params.alpha run_id spec_id started_at status "
     "tags.source outputs.1.link host.hostname host.cpu host.kernel host.os host.variables notes.0",
     "text or none": "ended_at name parent reason replay_of",
-    "number": "metrics.0.step metrics.0.timestamp outputs.0.mode outputs.0.size usage.peak_memory usage.read_bytes "
+    "number": "outputs.0.mode outputs.0.size usage.peak_memory usage.read_bytes "
     "usage.written_bytes version host.cpus host.memory",
-    "decimal": "metrics.0.value usage.cpu_seconds usage.wall_seconds",
-    "list": "metrics notes outputs",
-    "table": "host metrics.0 outputs.0 params tags usage",
+    "decimal": "usage.cpu_seconds usage.wall_seconds",
+    "list": "notes outputs",
+    "table": "host outputs.0 params tags usage",
 }
 WRONG: dict[str, list[Any]] = {
     "text": [None, 5, True, ["x"], {"x": "y"}, "\ud800", ...],
@@ -167,8 +205,14 @@ WRONG: dict[str, list[Any]] = {
     "table": [None, [], "x", 5, {"x": 5}, {"": None}, ...],
 }
 
-OPTIONAL = re.compile(r"\.0$|^(host|params|parameters|tags|variables|environment\.others)\.|link$")
-"""What may be left out: an item of a list, a name in a table of any names."""
+OPTIONAL = re.compile(
+    r"\.0$|^(host|params|parameters|tags|variables|environment\.others)\.|link$"
+    r"|^(source\.(subdir|submodules|dirty|revision|origin)|environment\.(paths|link_scripts|others|as_of))$"
+    r"|^inputs\.0\.(kind|executable|origin)$|^(inputs|paths|variables|secret_parameters|secret_variables|stdin)$"
+    r"|^(experiment|params|tags|outputs|usage|notes|outputs\.0\.mode|usage\..*)$"
+)
+"""What may be left out: an item of a list, a name in a table of any names, and what has a default: an orch of before
+did not write it."""
 
 
 def places() -> Iterator[Any]:
@@ -180,7 +224,8 @@ def places() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("name", "place", "wrong"), [*places()])
 def test_a_value_of_another_type_is_refused(name: str, place: str, wrong: list[Any]) -> None:
-    spec, record = map(json.loads, run_json(everything()))
+    *files, points = run_json(everything())
+    spec, record = map(json.loads, files)
     for value in wrong:
         if value is ... and OPTIONAL.search(place):
             continue
@@ -190,6 +235,6 @@ def test_a_value_of_another_type_is_refused(name: str, place: str, wrong: list[A
             with suppress(OrchError, ValueError, AttributeError, TypeError):  # it may be no spec at all
                 other = other | {"spec_id": spec_id(spec_from_json(one))}
         with pytest.raises(OrchError) as told:
-            read_run(json_bytes(one), json_bytes(other))
+            read_run(json_bytes(one), json_bytes(other), points)
         assert str(told.value).isprintable(), value
         assert len(str(told.value)) < 500, value

@@ -145,7 +145,7 @@ def test_a_run_of_somebody_else_is_replayed_only_with_consent(
     assert "--yes" in done.stderr
     assert run["spec"]["source"]["commit"] in done.stderr
     for _ in range(2):  # it is there now, and it is still somebody else's
-        assert "not replayed" in answered("n\n", "replay", file, code=125, env=warm_elsewhere)
+        assert "nothing of it was run" in answered("n\n", "replay", file, code=125, env=warm_elsewhere)
     assert [row["run_id"] for row in orch_json("list", env=warm_elsewhere)] == [run["run_id"]]
     assert "somebody agrees" in orch("replay", run["run_id"], code=2, env=warm_elsewhere).stderr
     said = answered("y\n", "replay", file, code=0, env=warm_elsewhere)
@@ -162,9 +162,129 @@ def test_a_replay_travels_too_and_stands_for_itself(
     file = bundled(tmp_path)
     record = json.loads(orch("replay", "--yes", "--json", file, env=warm_elsewhere).stdout)
     assert record["replay_of"] == replayed["run_id"]
+    assert "of somebody else" in orch("replay", "--compare", replayed["run_id"], code=125, env=warm_elsewhere).stderr
     imported = orch_json("show", replayed["run_id"], env=warm_elsewhere)
     assert (imported["replay_of"], imported["verdict"]) == (run["run_id"], None)
     assert "not compared" not in orch("list", env=warm_elsewhere).stdout
+
+
+def test_a_replay_that_comes_home_is_held_against_itself_and_asked_about(
+    project: Path, tmp_path: Path, orch_home: Path, warm_elsewhere: dict[str, str]
+) -> None:
+    run = orch_json("run", project, "-q")
+    orch("bundle", "import", bundled(tmp_path), env=warm_elsewhere)
+    replayed = json.loads(orch("replay", "--yes", "--json", run["run_id"], env=warm_elsewhere).stdout)
+    assert replayed["replay_of"] == run["run_id"]
+    file = tmp_path / "back.zip"
+    orch("bundle", "create", replayed["run_id"], "-o", file, env=warm_elsewhere)
+    assert "somebody agrees" in orch("replay", file, code=2).stderr
+    assert json.loads(orch("replay", file, "--yes", "--json").stdout)["replay_of"] == replayed["run_id"]
+
+
+def test_what_a_program_says_of_its_own_place_comes_out_again(
+    make_project: Make, orch_home: Path, tmp_path: Path, elsewhere: Callable[[str], dict[str, str]]
+) -> None:
+    with (orch_home / "config.toml").open("a") as config:
+        config.write(f'work = "{tmp_path / "scratch" / "jobs"}"\n')
+    command = "pwd > place.txt; echo $HOME > home.txt; echo run $ORCH_RUN_ID in $HOME > run.txt"
+    orch("run", make_project({"MLproject": mlproject(command), "conda.yaml": CONDA_YAML}))
+    file = bundled(tmp_path, "--offline")
+    for name, home in (("same", {}), ("other", {"HOME": str(tmp_path / "another user")})):
+        done = orch("replay", "--yes", "--json", file, env=elsewhere(name) | home, code=None)
+        found = json.loads(done.stdout)["verdict"]["outputs"]
+        assert {item["path"]: item["result"] for item in found}.items() >= {"place.txt": "equivalent"}.items(), name
+        assert {item["result"] for item in found} <= {"identical", "equivalent"}, (name, found)
+
+
+def test_an_imported_run_takes_nothing_over(
+    project: Path, tmp_path: Path, orch_home: Path, warm_elsewhere: dict[str, str]
+) -> None:
+    own = orch_json("run", project, "--run-name", "best", "-q", env=warm_elsewhere)
+    orch("run", project, "--run-name", "best")
+    orch("bundle", "import", bundled(tmp_path), env=warm_elsewhere)
+    for name in ("latest", "best"):
+        assert orch_json("show", name, env=warm_elsewhere)["run_id"] == own["run_id"]
+
+
+@pytest.mark.parametrize("command", [["exec", "-y"], ["exec"], ["shell"]])
+def test_the_environment_of_an_imported_run_is_used_with_consent(
+    project: Path, tmp_path: Path, warm_elsewhere: dict[str, str], command: list[str]
+) -> None:
+    run = orch_json("run", project, "--env", f"BASH_ENV={tmp_path}/evil", "-q")
+    (tmp_path / "evil").write_text(f"touch {tmp_path}/executed\n")
+    orch("bundle", "import", bundled(tmp_path), env=warm_elsewhere)
+    program = ["--", "bash", "-c", "true"] if command[0] == "exec" else []
+    done = orch("env", *command, run["run_id"], *program, code=0 if "-y" in command else 2, env=warm_elsewhere)
+    assert f"BASH_ENV = {tmp_path}/evil" in done.stderr
+    assert (tmp_path / "executed").exists() == ("-y" in command)
+
+
+def test_imports_of_one_bundle_at_once_all_succeed(
+    project: Path, tmp_path: Path, warm_elsewhere: dict[str, str]
+) -> None:
+    run = orch_json("run", project, "-q")
+    file = bundled(tmp_path)
+    environ = {**os.environ, **warm_elsewhere}
+    for _ in range(3):
+        imports = [
+            subprocess.Popen([ORCH, "bundle", "import", file], env=environ, stdout=subprocess.PIPE, text=True)
+            for _ in range(4)
+        ]
+        assert [process.communicate()[0] for process in imports] == [run["run_id"] + "\n"] * 4
+        assert [process.returncode for process in imports] == [0] * 4
+        assert list(Path(warm_elsewhere["ORCH_HOME"]).glob("runs/.imported*")) == []
+        orch("rm", run["run_id"], env=warm_elsewhere)
+
+
+def test_runs_of_the_same_id_that_tell_something_else_are_refused(
+    make_project: Make, orch_home: Path, tmp_path: Path
+) -> None:
+    program = "import os\nopen(os.environ['ORCH_EVENTS'], 'a').write('{\"metric\": \"acc\", \"value\": 0.5}\\n')\n"
+    files = {"MLproject": mlproject("python main.py"), "conda.yaml": CONDA_YAML, "main.py": program}
+    run = orch_json("run", make_project(files), "-q")
+    file = bundled(tmp_path)
+    journal = orch_home / "runs" / run["run_id"] / "journal.jsonl"
+    journal.write_text(journal.read_text().replace('"value":0.5', '"value":0.6'))
+    assert "is not the one of" in orch("bundle", "import", file, code=125).stderr
+
+
+def test_a_run_with_a_folder_that_is_not_there_does_not_keep_others_from_being_removed(
+    project: Path, tmp_path: Path, warm_elsewhere: dict[str, str]
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.csv").write_text("1\n")
+    orch("run", project, "--input", folder)
+    orch("bundle", "create", "--no-inputs", "-o", tmp_path / "bare.zip")
+    orch("bundle", "import", tmp_path / "bare.zip", env=warm_elsewhere)
+    imported = orch_json("list", env=warm_elsewhere)[0]
+    (listing,) = [item["sha256"] for item in imported["spec"]["inputs"]]
+    blob = Path(warm_elsewhere["ORCH_HOME"]) / "store" / listing[:2] / listing[2:]
+    blob.parent.mkdir(exist_ok=True)
+    blob.write_bytes(b"no listing at all")
+    other = orch_json("run", project, "-q", env=warm_elsewhere)
+    orch("rm", other["run_id"], env=warm_elsewhere)
+    orch("rm", imported["run_id"], env=warm_elsewhere)
+    assert orch_json("list", env=warm_elsewhere) == []
+
+
+def test_who_opens_a_bundle_without_orch_finds_what_it_is(project: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("1\n")
+    run = orch_json("run", project, "-P", "alpha=2.5", "--input", data, "-q")
+    with zipfile.ZipFile(bundled(tmp_path)) as archive:
+        text = archive.read("README.txt").decode()
+        assert archive.namelist()[0] == "README.txt"
+        named = [line.rpartition(": ")[2] for line in text.splitlines() if line.startswith(("  output", "  input"))]
+        assert [archive.read(name) for name in named if name.startswith("blobs/")] == [b"3.5", b"1\n"]
+    for part in (
+        run["run_id"],
+        run["spec"]["source"]["commit"],
+        "python main.py {alpha}",
+        "alpha = 2.5",
+        "orch replay",
+    ):
+        assert part in text
 
 
 def test_an_imported_run_is_no_answer_for_cached(project: Path, tmp_path: Path, warm_elsewhere: dict[str, str]) -> None:
@@ -267,12 +387,15 @@ def test_wrong_use_is_said(project: Path, tmp_path: Path) -> None:
     assert "is there already" in orch("bundle", "create", "-o", file, code=2).stderr
     assert file.read_bytes() == before
     assert "no such file" in orch("bundle", "verify", tmp_path / "none.zip", code=2).stderr
-    assert "no such file" in orch("bundle", "import", tmp_path, code=2).stderr
+    assert "is no file" in orch("bundle", "import", tmp_path, code=2).stderr
+    assert "name a file in it" in orch("bundle", "create", "-o", tmp_path, code=2).stderr
+    assert "not written to standard output" in orch("bundle", "create", "-o", "-", code=2).stderr
+    assert "is for --offline" in orch("bundle", "create", "--platform", "linux-64", "-o", "o.zip", code=2).stderr
     assert (
         "osx-arm64"
         in orch("bundle", "create", "--offline", "--platform", "osx-arm64", "-o", tmp_path / "o.zip", code=2).stderr
     )
-    orch("bundle", "create", "-o", tmp_path / "no" / "x.zip", code=125)
+    assert "no folder" in orch("bundle", "create", "-o", tmp_path / "no" / "x.zip", code=2).stderr
     (tmp_path / "text.zip").write_text("PK is how it begins")
     assert "no bundle" in orch("replay", tmp_path / "text.zip", "--yes", code=125).stderr
 
