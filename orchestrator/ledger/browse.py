@@ -1,0 +1,105 @@
+"""The ledger as something to leaf through: all runs that match a text, a page of them. Reading only."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.ledger.connection import telling
+from orchestrator.ledger.values import from_real, from_text
+
+
+@dataclass(frozen=True, slots=True)
+class PageRow:
+    """A run as a line shows it. `verdict` is a replay's result; metrics are last values, by name."""
+
+    run_id: str
+    status: str
+    exit_code: int | None
+    name: str | None
+    started_at: str
+    wall_seconds: float
+    url: str
+    commit: str
+    subdir: str
+    dirty: bool
+    hostname: str | None
+    verdict: str | None
+    metrics: tuple[tuple[str, float], ...] = ()
+    params: tuple[tuple[str, str], ...] = ()
+
+
+def count_runs(connection: sqlite3.Connection) -> int:
+    """How many runs there are."""
+    with telling(connection):
+        count: int = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
+    return count
+
+
+def matching_runs(connection: sqlite3.Connection, text: str = "") -> tuple[str, ...]:
+    """The ids of the runs that have ended, newest first, in which each word of `text` occurs.
+
+    It is looked for, whatever its case, in id, name, status, verdict, URL, subdirectory, commit, entry point and
+    experiment, and in `name=value` of the parameters.
+    """
+    words = text.lower().split()
+    with telling(connection):
+        rows = connection.execute(_MATCHING if words else _ENDED, {"words": json.dumps(words)} if words else {})
+        return tuple(run_id for (run_id,) in rows)
+
+
+_ENDED = "SELECT run_id FROM runs WHERE status NOT IN ('running', 'orphaned') ORDER BY run_id DESC"
+
+_MATCHING = """
+SELECT run_id FROM runs JOIN experiments USING (experiment_id)
+WHERE status NOT IN ('running', 'orphaned') AND NOT EXISTS (
+    SELECT 1 FROM json_each(:words) AS word
+    WHERE NOT instr(
+        lower(
+            run_id || ' ' || coalesce(runs.name, '') || ' ' || status || ' ' || url || '#' || subdir || ' ' || commit_id
+            || ' ' || entry_point || ' ' || experiments.name || ' ' || coalesce(json_extract(verdict, '$.result'), '')
+        ),
+        word.value
+    ) AND NOT EXISTS (
+        SELECT 1 FROM params WHERE params.run_id = runs.run_id AND instr(lower(key || '=' || params.value), word.value)
+    )
+)
+ORDER BY run_id DESC
+"""
+
+
+def page_rows(connection: sqlite3.Connection, run_ids: Sequence[str]) -> dict[str, PageRow]:
+    """The rows of a page, by id, newest first; runs that are gone are not in it."""
+    page = (json.dumps(run_ids),)
+    with telling(connection):
+        rows = connection.execute(_PAGE, page).fetchall()
+        metrics: dict[str, list[tuple[str, float]]] = {}
+        for run_id, key, value in connection.execute(_PAGE_METRICS, page):
+            metrics.setdefault(run_id, []).append((str(from_text(key)), from_real(value)))
+        params: dict[str, list[tuple[str, str]]] = {}
+        for run_id, key, value in connection.execute(_PAGE_PARAMS, page):
+            params.setdefault(run_id, []).append((str(from_text(key)), str(from_text(value))))
+    return {row[0]: _page_row(row, tuple(metrics.get(row[0], ())), tuple(params.get(row[0], ()))) for row in rows}
+
+
+_PAGE = """
+SELECT run_id, status, exit_code, name, started_at, wall_seconds, url, commit_id, subdir, dirty, hostname,
+    json_extract(verdict, '$.result')
+FROM runs JOIN hosts USING (host_id) WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY run_id DESC
+"""
+_PAGE_METRICS = (
+    "SELECT run_id, key, value FROM latest_metrics WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY key"
+)
+_PAGE_PARAMS = "SELECT run_id, key, value FROM params WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY key"
+
+
+def _page_row(
+    row: Sequence[Any], metrics: tuple[tuple[str, float], ...], params: tuple[tuple[str, str], ...]
+) -> PageRow:
+    # Any text column may hold a BLOB (see `values`); the one boolean is the dirty flag.
+    values: list[Any] = [from_text(value) if isinstance(value, bytes) else value for value in row]
+    values[9] = bool(values[9])
+    return PageRow(*[*values, metrics, params])
