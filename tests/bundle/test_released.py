@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+from bundle.made_bundle import shared_bundle
 
 from orchestrator import store
 from orchestrator.bundle.create import create_bundle
@@ -25,3 +29,10 @@ def test_a_bundle_of_version_1_is_taken_in_and_made_again(tmp_path: Path) -> Non
     assert (home.run(record.run_id) / "stdout.log").read_text() == "done\n"
     create_bundle(record.run_id, tmp_path / "again.zip", home=home)
     assert (tmp_path / "again.zip").read_bytes() == RELEASED.read_bytes()
+
+
+def test_real_bundles_are_valid_process_run_crates(
+    tmp_path_factory: pytest.TempPathFactory, channel: Path, issues_of: Callable[..., list[list[list[str]]]]
+) -> None:
+    found = issues_of(RELEASED, shared_bundle(tmp_path_factory, channel))
+    assert found == [[], []]
