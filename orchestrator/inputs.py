@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,16 @@ def describe_input(name: str, origin: Path, path: str, *, home: Home) -> Input:
         executable=kind == "file" and files[0].executable,
         origin=portable_path(str(origin)),
     )
+
+
+def check_inputs(inputs: Iterable[Input], *, named: Container[str], home: Home) -> None:
+    """Look whether the bytes of every input can be had, before anything is made for them.
+
+    Those whose `path` is `named` must have them where their origin says: who names a place means that one. Raises
+    OrchError.
+    """
+    for item in inputs:
+        _unchanged(item, home=home, named=item.path in named)
 
 
 def place_inputs(inputs: Iterable[Input], project: Path, *, home: Home) -> list[Placed]:
@@ -136,10 +146,13 @@ def store_input(item: Input, *, home: Home) -> list[str]:
 
 
 def listed_blobs(sha256: str, *, home: Home) -> set[str]:
-    """The stored files that the stored listing of a folder names; none when the listing is not stored."""
-    if not store.blob_path(home, sha256).exists():
+    """The stored files that the stored listing of a folder names; none when that is not stored, or is no listing."""
+    if not store.has_blob(home, sha256):
         return set()
-    return {item[1] for item in json.loads(store.read_blob(home, sha256))}
+    try:
+        return {digest for _, digest, _ in read_listing(store.read_blob(home, sha256))}
+    except OrchError:
+        return set()
 
 
 def list_files(origin: Path) -> list[Listed]:
@@ -236,19 +249,26 @@ def _listing(files: Sequence[Listed], hashes: Sequence[tuple[str, int]]) -> list
     ]
 
 
-def _unchanged(item: Input, *, home: Home) -> tuple[list[Listed], list[tuple[str, int]]]:
-    """The files of an input and their hashes: where they were found, else from the store.
+def _unchanged(item: Input, *, home: Home, named: bool = False) -> tuple[list[Listed], list[tuple[str, int]]]:
+    """The files of an input and their hashes: where they were found, else (but for a `named` place) from the store.
 
     Raises OrchError when neither has the bytes that the spec says.
     """
     found = ""
     if item.origin is not None and os.path.lexists(local_path(item.origin)):
-        files = list_files(Path(local_path(item.origin)))
+        origin = Path(local_path(item.origin))
+        files = list_files(origin)
         hashes = hash_cached([file.place for file in files], home=home)
-        found = _identity(item.kind, files, hashes)
-        if found == item.sha256:
+        kind = "folder" if origin.is_dir() else "file"
+        found = _identity(kind, files, hashes)
+        if (kind, found) == (item.kind, item.sha256):
             return files, hashes
-    if not store.blob_path(home, item.sha256).exists():
+        if named:
+            raise OrchError(
+                f"{item.origin}, named for the input {item.path}, is not what the run had: its sha256 is {found}, "
+                f"the recorded one {item.sha256}."
+            )
+    if not store.has_blob(home, item.sha256):
         raise _not_to_be_had(item, found)
     files = _stored_files(item, home=home)
     hashes = hash_cached([file.place for file in files], home=home)
@@ -266,8 +286,8 @@ def _not_to_be_had(item: Input, found: str) -> OrchError:
     gone = f"not at {item.origin} any more, and its bytes were not kept (--store-inputs keeps them)"
     where = "not in the bundle that brought the run" if item.origin is None else gone
     return OrchError(
-        f"the input {item.name} (sha256 {item.sha256}) is {where}; if you have it, name it with "
-        f"--input PATH={item.path}."
+        f"the input {item.name} (sha256 {item.sha256}) is {where}; if you have it, name it for a replay with "
+        f"--input PATH={item.path}, or leave it out of a bundle with --no-inputs."
     )
 
 

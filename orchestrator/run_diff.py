@@ -16,7 +16,7 @@ from orchestrator.model import RunRecord, RunSpec, latest_metrics
 from orchestrator.paths import Home
 from orchestrator.records import output_to_json
 from orchestrator.report import Report, silent
-from orchestrator.variables import fixed_variables, is_secret
+from orchestrator.variables import DECIDING, fixed_variables, is_secret
 
 NOT_RECORDED = "(not recorded)"
 """Stands for the value of a secret."""
@@ -84,6 +84,8 @@ def diff_runs(one: RunRecord, other: RunRecord, *, home: Home, patch: bool = Fal
         packages = _packages(one, other, home)
     except OrchError as error:
         notes.append(f"the packages of the two environments are not compared: {error}")
+    if one.bundle is not None or other.bundle is not None:
+        _leave_out_what_bundles_lack(before, after, {*one.spec.paths, *other.spec.paths})
     sections = {name: _changes(before[name], after[name]) for name in before}
     sections["host"] = tuple(Change(*fact) for fact in differing_facts(before["host"], after["host"]))
     sections["metrics"] += _histories(one, other)
@@ -97,6 +99,17 @@ def diff_runs(one: RunRecord, other: RunRecord, *, home: Home, patch: bool = Fal
         },
         notes=tuple(notes),
     )
+
+
+def _leave_out_what_bundles_lack(
+    before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]], paths: set[str]
+) -> None:
+    """Of the variables of a host keep those that both tell, and those that a bundle tells if they are set; of the
+    parameters in `paths` a bundle knows no other place than the one in the project."""
+    told = (before["host_variables"].keys() & after["host_variables"].keys()) | {*DECIDING}
+    for facts in (before, after):
+        facts["host_variables"] = {n: v for n, v in facts["host_variables"].items() if n in told}
+        facts["logged_parameters"] = {n: v for n, v in facts["logged_parameters"].items() if n not in paths}
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:
@@ -182,6 +195,7 @@ def _outputs(record: RunRecord) -> dict[str, dict[str, Any]]:
 
 def _host(record: RunRecord) -> dict[str, dict[str, Any]]:
     facts = dict(record.host)
+    facts.pop("folders", None)  # each home has its own
     recorded: Mapping[str, str] = facts.pop("variables", {})
     variables = {name: value for name, value in recorded.items() if name not in _OF_A_SESSION}
     secrets = [name for name, value in variables.items() if not value and is_secret(name, NOT_RECORDED)]

@@ -191,10 +191,20 @@ def blob_path(home: Home, sha256: str) -> Path:
     return home.store / sha256[:2] / sha256[2:]
 
 
+def has_blob(home: Home, sha256: str) -> bool:
+    """Whether the store has a file of this name, whatever is in it. Raises OrchError when nobody can look."""
+    try:
+        blob_path(home, sha256).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise OrchError(f"the store {home.store} can't be read: {error.strerror}.") from error
+    return True
+
+
 def verify_blob(home: Home, sha256: str) -> bool:
-    """Whether the store has this file, undamaged. Raises OrchError when it is there and can't be read."""
-    path = blob_path(home, sha256)
-    return path.exists() and hash_file(path)[0] == sha256
+    """Whether the store has this file, undamaged. Raises OrchError when it can't be read."""
+    return has_blob(home, sha256) and hash_file(blob_path(home, sha256))[0] == sha256
 
 
 def open_blob(home: Home, sha256: str) -> BinaryIO:
@@ -242,10 +252,9 @@ def copy_out(home: Home, sha256: str, to: Path, mode: int) -> None:
 
 
 def _open_blob(home: Home, sha256: str) -> BufferedReader:
-    path = blob_path(home, sha256)
-    if not path.exists():
+    if not has_blob(home, sha256):
         raise OrchError(f"the store {home.store} has no file {sha256}.")
-    return _reading(path)
+    return _reading(blob_path(home, sha256))
 
 
 def _check(home: Home, sha256: str, found: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator import inputs, store
 from orchestrator.errors import OrchError
-from orchestrator.inputs import describe_input, place_inputs, store_input, written_through
+from orchestrator.inputs import check_inputs, describe_input, listed_blobs, place_inputs, store_input, written_through
 from orchestrator.paths import Home, open_home
 
 
@@ -141,6 +141,57 @@ def test_a_stored_input_is_used_when_its_original_has_changed(home: Home, tmp_pa
     data.write_text("other\n")
     place_inputs([item], project, home=home)
     assert (project / "inputs/data.csv").read_text() == "a,b\n"
+
+
+def test_a_place_that_is_named_must_have_the_bytes_though_the_store_has_them(home: Home, tmp_path: Path) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("a,b\n")
+    item = describe_input("data.csv", data, "inputs/data.csv", home=home)
+    store_input(item, home=home)
+    check_inputs([item], named=["inputs/data.csv"], home=home)
+    data.write_text("other\n")
+    check_inputs([item], named=[], home=home)
+    other = hashlib.sha256(b"other\n").hexdigest()
+    with pytest.raises(OrchError, match=f"{data}, named for the input inputs/data.csv, .*{other}.*{item.sha256}"):
+        check_inputs([item], named=["inputs/data.csv"], home=home)
+
+
+def test_a_folder_in_place_of_a_file_is_not_the_file(home: Home, tmp_path: Path) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("a,b\n")
+    item = describe_input("data.csv", data, "inputs/data.csv", home=home)
+    data.rename(tmp_path / "moved")
+    data.mkdir()
+    with pytest.raises(OrchError, match="has changed"):
+        check_inputs([item], named=[], home=home)
+    (tmp_path / "moved").rename(data / "data.csv")
+    with pytest.raises(OrchError, match="named for the input"):
+        check_inputs([item], named=["inputs/data.csv"], home=home)
+
+
+def test_a_store_that_nobody_can_look_into_is_said(home: Home, tmp_path: Path) -> None:
+    data = tmp_path / "data.csv"
+    data.write_text("a,b\n")
+    item = describe_input("data.csv", data, "inputs/data.csv", home=home)
+    store_input(item, home=home)
+    data.unlink()
+    home.store.chmod(0)
+    before = os.geteuid()
+    if before == 0:  # root looks into everything
+        tmp_path.chmod(0o755)
+        os.seteuid(65534)
+    try:
+        for look in (
+            lambda: check_inputs([item], named=[], home=home),
+            lambda: store.read_blob(home, item.sha256),
+            lambda: store.verify_blob(home, item.sha256),
+            lambda: listed_blobs(item.sha256, home=home),
+        ):
+            with pytest.raises(OrchError, match=f"the store {home.store} can't be read: Permission denied"):
+                look()
+    finally:
+        os.seteuid(before)
+        home.store.chmod(0o700)
 
 
 def test_a_stored_folder_outlives_its_original(home: Home, tmp_path: Path, project: Path) -> None:

@@ -131,6 +131,25 @@ def test_of_the_flags_of_a_processor_only_those_are_told_that_the_other_lacks(ho
     assert only(found) == {"host": (Change("cpu_flags", ["avx2"], ["sse", "sse2"]),)}
 
 
+def test_what_a_bundle_leaves_out_of_the_hosts_variables_is_no_difference(home: Home) -> None:
+    here = {"HOME": "/home/ada", "SHELL": "/bin/sh", "USER": "ada", "OMP_NUM_THREADS": "4"}
+    one = finished(host={**HOST, "variables": here})
+    carried = {name: here[name] for name in ("HOME", "USER", "OMP_NUM_THREADS")}
+    other = finished(host={**HOST, "variables": carried}, bundle="b" * 64)
+    for runs in ((one, other), (other, one)):
+        assert not diff_runs(*runs, home=home)
+    other = finished(host={**HOST, "variables": {"HOME": "/home/eve"}}, bundle="b" * 64)
+    changes = diff_runs(one, other, home=home).sections["host_variables"]
+    assert changes == (Change("HOME", "/home/ada", "/home/eve"), Change("OMP_NUM_THREADS", "4", None))
+
+
+def test_where_the_file_of_a_parameter_lay_is_no_difference_to_a_run_that_was_imported(home: Home) -> None:
+    spec = replace(SPEC, parameters={**SPEC.parameters, "data": "inputs/data"}, paths=("data",))
+    one = finished(spec=spec, params={**spec.parameters, "data": "/home/ada/data"})
+    assert diff_runs(one, finished(spec=spec, params=spec.parameters), home=home)
+    assert not diff_runs(one, finished(spec=spec, params=spec.parameters, bundle="b" * 64), home=home)
+
+
 def test_a_run_that_goes_on_is_told(home: Home) -> None:
     found = diff_runs(finished(), running(), home=home)
     assert "is running; what it has yet to log and make is not compared" in found.notes[0]

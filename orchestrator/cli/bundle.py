@@ -19,7 +19,7 @@ from orchestrator.environment.lock import LockedPackage, locked_packages
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.model import RunRecord
 from orchestrator.paths import Home, open_home
-from orchestrator.report import plural
+from orchestrator.report import plural, silent
 from orchestrator.sweep import sweep
 from orchestrator.variables import fixed_variables
 
@@ -88,15 +88,16 @@ def verify(file: Path) -> None:
     _tell_lacking(bundle.lacking)
 
 
-def take_in(file: Path, home: Home) -> str:
+def take_in(file: Path, home: Home, *, quiet: bool = False) -> str:
     """Import a bundle; the id of its run."""
     from orchestrator.bundle.land import import_bundle
 
     refuse_missing(file)
-    done = import_bundle(file.absolute(), home=home, report=tell)
+    done = import_bundle(file.absolute(), home=home, report=silent if quiet else tell)
     was = "" if done.new else " is here already; what it lacked was brought"
-    tell("imported" if done.new else "bundle", f"run {done.record.run_id}{was}")
-    _tell_lacking(done.bundle.lacking)
+    if not quiet:
+        tell("imported" if done.new else "bundle", f"run {done.record.run_id}{was}")
+        _tell_lacking(done.bundle.lacking)
     return done.record.run_id
 
 

@@ -20,7 +20,10 @@ _OUTPUTS_SHOWN, _METRICS_SHOWN = 6, 10
 
 _FLAGS_SHOWN = 8
 
-_WORST_FIRST = ("different", "missing", "new", "within tolerance", "equivalent", "ignored", "identical", "equal")
+_WORST_FIRST = ("missing", "new", "different", "within tolerance", "equivalent", "ignored", "identical", "equal")
+
+_SAID = {"equal": "identical", "within tolerance": "equivalent"}
+"""What people read where a verdict has two words: one for outputs, one for metrics."""
 
 _DIM, _RED, _YELLOW = "2", "31", "33"
 _ALARMING = {"different": _RED, "missing": _RED, "new": _YELLOW}
@@ -41,6 +44,8 @@ def verdict_lines(found: Mapping[str, Any]) -> Iterator[str]:
     before, now = found["exit_code"]
     if before != now:
         yield _labelled("exit code", f"{now}, recorded {before}")
+    elif now:
+        yield _labelled("exit code", f"{now}, as recorded: it failed again")
     params = found.get("params", ())  # verdicts of before have none
     if not found["outputs"] and not found["metrics"] and not params:
         yield "  there are no outputs and no metrics: only the exit code was compared"
@@ -53,6 +58,9 @@ def verdict_lines(found: Mapping[str, Any]) -> Iterator[str]:
     if found["result"] == "differs":
         for name, recorded, replayed in found["host"]:
             yield from _host_lines(name, recorded, replayed)
+    for pattern in found.get("unmatched", ()):
+        what = "metric" if f"{pattern}:".startswith("metrics:") else "output"
+        yield from _block("note", [f"-t {visible(pattern, 200)}: there is no {what} like that"])
 
 
 def why(done: Sequence[RunRecord]) -> str:
@@ -84,25 +92,27 @@ def flag_changes(without: Sequence[str], more: Sequence[str]) -> list[str]:
 def _output_lines(outputs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if outputs:
         yield _count("output", outputs)
-    others = _worst_first(outputs)
-    for item in others[:_OUTPUTS_SHOWN]:
+    shown, others = _worst_first(outputs, _OUTPUTS_SHOWN)
+    for item in shown:
         path = _middle(item["path"], _columns() - _LABEL)
         yield _labelled(item["result"], path)
         yield from _filled(list(_known_of(item)))
-    if len(others) > _OUTPUTS_SHOWN:
-        yield f"  and {plural(len(others) - _OUTPUTS_SHOWN, 'more output')}; --json has them all"
+    if others:
+        yield f"  and {plural(len(others), 'more output')}; --json has them all"
 
 
 def _rules_not_shown(outputs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The rules that only outputs were compared by that are not told one by one."""
-    others = _worst_first(outputs)
-    shown = {rule for item in others[:_OUTPUTS_SHOWN] for rule in item["rules"]}
-    return sorted({visible(rule, 200) for item in others[_OUTPUTS_SHOWN:] for rule in item["rules"]} - shown)
+    shown, others = (
+        {rule for item in part for rule in item["rules"]} for part in _worst_first(outputs, _OUTPUTS_SHOWN)
+    )
+    return sorted({visible(rule, 200) for rule in others - shown})
 
 
 def _known_of(item: Mapping[str, Any]) -> Iterator[str]:
     """What there is to know of an output that is not identical, in pieces."""
-    if item["rules"] and item["result"] == "equivalent":
+    held = item["result"] in ("equivalent", "ignored")
+    if item["rules"] and held:
         yield _rules_of(item)
     if item["place"] is not None:
         yield from _first_place(item)
@@ -112,7 +122,7 @@ def _known_of(item: Mapping[str, Any]) -> Iterator[str]:
         yield f"largest error {_number(item['largest_absolute'], 3)}{ratio}"
     if item["note"] is not None:
         yield visible(item["note"], 200)
-    if item["rules"] and item["result"] != "equivalent":
+    if item["rules"] and not held:
         yield f"compared {_rules_of(item)}"
 
 
@@ -135,8 +145,7 @@ def _first_place(item: Mapping[str, Any]) -> list[str]:
 def _metric_lines(metrics: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if metrics:
         yield _count("metric", metrics)
-    others = _worst_first(metrics)
-    shown = others[:_METRICS_SHOWN]
+    shown, others = _worst_first(metrics, _METRICS_SHOWN)
     headers = ["RESULT", "METRIC", "RECORDED", "REPLAYED", "DIFFERENCE"]
     if shown:
         first, *rows = _table(headers, [_metric_row(item) for item in shown])
@@ -144,8 +153,8 @@ def _metric_lines(metrics: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         for item, row in zip(shown, rows, strict=True):
             yield row
             yield from _filled([_rules_of(item)] if item.get("rules") else [])
-    if len(others) > _METRICS_SHOWN:
-        yield f"  and {plural(len(others) - _METRICS_SHOWN, 'more metric')}; --json has them all"
+    if others:
+        yield f"  and {plural(len(others), 'more metric')}; --json has them all"
 
 
 def _metric_row(item: Mapping[str, Any]) -> list[str]:
@@ -155,7 +164,7 @@ def _metric_row(item: Mapping[str, Any]) -> list[str]:
         difference = f"{other - one:+.3g}"
     if item["step"]:
         difference = f"{difference} at step {item['step']}".lstrip()
-    return [item["result"], item["name"], *_apart(one, other), difference]
+    return [_said(item["result"]), item["name"], *_apart(one, other), difference]
 
 
 def _apart(one: Any, other: Any) -> tuple[str, str]:
@@ -190,12 +199,12 @@ def _table(headers: list[str], rows: list[list[str]]) -> Iterator[str]:
 def _param_lines(params: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if params:
         yield _count("logged parameter", params)
-    others = _worst_first(params)
-    for item in others[:_OUTPUTS_SHOWN]:
+    shown, others = _worst_first(params, _OUTPUTS_SHOWN)
+    for item in shown:
         yield from _fact_lines(item["result"], item["name"], item["recorded"], item["replayed"])
         yield from _filled([_rules_of(item)] if item["rules"] else [])
-    if len(others) > _OUTPUTS_SHOWN:
-        yield f"  and {plural(len(others) - _OUTPUTS_SHOWN, 'more logged parameter')}; --json has them all"
+    if others:
+        yield f"  and {plural(len(others), 'more logged parameter')}; --json has them all"
 
 
 def _host_lines(name: str, recorded: Any, replayed: Any) -> Iterator[str]:
@@ -236,19 +245,28 @@ def _count(what: str, items: Sequence[Mapping[str, Any]]) -> str:
     """How many came to which result: `2 outputs identical`, or `5 outputs: 3 identical, 2 different`."""
     counts = Counter(item["result"] for item in items)
     if len(counts) == 1:
-        return f"  {plural(len(items), what)} {next(iter(counts))}"
-    told = [f"{counts[result]} {_marked(result)}" for result in sorted(counts, key=_badness, reverse=True)]
+        return f"  {plural(len(items), what)} {_said(next(iter(counts)))}"
+    told = [f"{counts[result]} {_marked(_said(result))}" for result in sorted(counts, key=_badness, reverse=True)]
     return f"  {plural(len(items), what)}: {', '.join(told)}"
 
 
-def _worst_first(items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those that did not come out the very same."""
-    others = [item for item in items if item["result"] not in ("identical", "equal")]
-    return sorted(others, key=lambda item: _badness(item["result"]))
+def _worst_first(items: Sequence[Mapping[str, Any]], most: int) -> tuple[list[Mapping[str, Any]], ...]:
+    """Those that did not come out the very same: the ones to be told, at least one of each result, and the others."""
+    worst = sorted(
+        (item for item in items if item["result"] not in ("identical", "equal")),
+        key=lambda item: _badness(item["result"]),
+    )
+    firsts = dict.fromkeys(i for i, item in enumerate(worst) if i == 0 or item["result"] != worst[i - 1]["result"])
+    told = {*[*(firsts | dict.fromkeys(range(len(worst))))][:most]}
+    return [worst[i] for i in sorted(told)], [item for i, item in enumerate(worst) if i not in told]
 
 
 def _badness(result: str) -> int:
     return _WORST_FIRST.index(result) if result in _WORST_FIRST else -1
+
+
+def _said(result: str) -> str:
+    return _SAID.get(result, result)
 
 
 def _harmless(value: Any) -> Any:

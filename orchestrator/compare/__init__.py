@@ -17,6 +17,7 @@ from orchestrator.compare.rules import (
     joined,
     parse_tolerance,
     parse_tolerances,
+    unmatched,
 )
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "parse_tolerance",
     "parse_tolerances",
     "project_rules",
+    "unmatched",
 ]

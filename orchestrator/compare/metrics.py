@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Literal
 
@@ -13,7 +13,8 @@ from orchestrator.model import Metric, RunRecord, latest_metrics
 
 @dataclass(frozen=True, slots=True)
 class MetricVerdict:
-    """What came of one metric. The values are the last ones; of one that differs, those of its first differing point.
+    """What came of one metric. The values are the last ones; of one whose points are not all equal (be it within the
+    tolerance), those of its first differing point.
 
     `step` is that point's step. `rules` are the names of the rules that were used.
     """
@@ -35,23 +36,21 @@ def compare_metrics(recorded: RunRecord, replayed: RunRecord, rules: Rules) -> t
     last = latest_metrics(recorded), latest_metrics(replayed)
     verdicts = []
     for name in before | after:
-        if name not in before or name not in after:
-            result: Literal["missing", "new"] = "missing" if name in before else "new"
-            verdicts.append(MetricVerdict(name, result, last[0].get(name), last[1].get(name)))
-            continue
-        values = last[0][name], last[1][name]
-        differing = _first_differing(before[name], after[name], EXACT)
+        values = last[0].get(name), last[1].get(name)
+        differing = _first_differing(before.get(name, []), after.get(name, []), EXACT)
         declared = declared_for_metric(name, rules)
         if differing is None:
             verdicts.append(MetricVerdict(name, "equal", *values))
         elif declared.ignores_all and declared.ignore_rule:
             verdicts.append(MetricVerdict(name, "ignored", *values, rules=(declared.ignore_rule,)))
+        elif name not in before or name not in after:
+            verdicts.append(MetricVerdict(name, "missing" if name in before else "new", *values))
         elif declared.tolerance_rule is None:
             verdicts.append(differing)
         else:
             beyond = _first_differing(before[name], after[name], declared.tolerance)
-            rule = (declared.tolerance_rule,)
-            verdicts.append(beyond or MetricVerdict(name, "within tolerance", *values, rules=rule))
+            within = replace(differing, result="within tolerance", rules=(declared.tolerance_rule,))
+            verdicts.append(beyond or within)
     return tuple(verdicts)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import Literal
 
 from orchestrator import store
 from orchestrator.compare.contents import LARGEST, Context, Found, compare_contents
-from orchestrator.compare.differences import shown
+from orchestrator.compare.differences import printable, shown
 from orchestrator.compare.mlflow_files import ids_in, tells_ids
 from orchestrator.compare.own import OwnNames, own_names, without_own
 from orchestrator.compare.rules import Rules, declared_for
@@ -16,8 +17,11 @@ from orchestrator.errors import OrchError
 from orchestrator.model import Output, RunRecord
 from orchestrator.paths import Home
 
-Result = Literal["identical", "equivalent", "different", "missing", "new"]
-"""`identical`: the same bytes. `equivalent`: the same by the rules named. `new`: not an output of the recorded run."""
+Result = Literal["identical", "equivalent", "ignored", "different", "missing", "new"]
+"""`identical`: the same bytes. `equivalent`: the same by the rules named. `ignored`: not the same, and by the rules
+named that is no matter. `new`: not an output of the recorded run."""
+
+_Read = Callable[[RunRecord, Output], bytes]
 
 _EXECUTABLE = 0o100
 
@@ -30,7 +34,8 @@ class OutputVerdict:
     npy, npz, zip, png, ..., mlflow (its database), link, or bytes (also what
     was not read). `rules` are the names of the rules that were used.
     `place` is the first differing place, with the values there; the largest errors are over all numbers of the file.
-    `note` says what else there is to say: that a file was too large to look into, that the values are the same.
+    `note` says what else there is to say: that a file was too large to look into, that the values are the same; of one
+    that is ignored, that it is missing or new.
     """
 
     path: str
@@ -50,16 +55,28 @@ class OutputVerdict:
 def compare_outputs(recorded: RunRecord, replayed: RunRecord, *, home: Home, rules: Rules) -> tuple[OutputVerdict, ...]:
     """A verdict for each output of either run, the recorded ones first, in their order.
 
-    A file of the same sha256 is not read. One that must be read but is damaged in the store, or not there, is
-    `different`, with a note.
+    A file of the same sha256 is not read. Raises OrchError when one that must be read is damaged in the store, or not
+    there: nobody can tell then.
     """
     before = {output.path: output for output in recorded.outputs}
     after = {output.path: output for output in replayed.outputs}
     if all(_is_same(output, after.get(output.path)) for output in recorded.outputs) and len(before) == len(after):
         return tuple(OutputVerdict(output.path, "identical", _kind(output)) for output in recorded.outputs)
+
+    def read(record: RunRecord, output: Output) -> bytes:
+        try:
+            return store.read_blob(home, output.sha256)
+        except OrchError as error:
+            path = printable(output.path)
+            raise OrchError(
+                f"nobody can tell whether {path} came out again: that of run {record.run_id[:16]} can't be read "
+                f"({str(error).rstrip('.')}). "
+                f"orch replay --compare {replayed.run_id[:16]} -t {quote(f'{path}:ignore')} compares the rest."
+            ) from error
+
     names = (
-        own_names(recorded, replayed, home=home, mlflow_ids=_mlflow_ids(recorded, after, home)),
-        own_names(replayed, recorded, home=home, mlflow_ids=_mlflow_ids(replayed, before, home)),
+        own_names(recorded, replayed, home=home, mlflow_ids=_mlflow_ids(recorded, after, read, rules)),
+        own_names(replayed, recorded, home=home, mlflow_ids=_mlflow_ids(replayed, before, read, rules)),
     )
     moved = _moved(before, after, names)
     verdicts = []
@@ -67,13 +84,20 @@ def compare_outputs(recorded: RunRecord, replayed: RunRecord, *, home: Home, rul
         place = moved.get(output.path)
         now = after.get(output.path if place is None else place[0])
         if now is None:
-            verdicts.append(OutputVerdict(output.path, "missing", _kind(output)))
+            verdicts.append(_one_sided(output, "missing", rules))
         else:
-            found = _verdict((recorded, output), (replayed, now), place[1] if place else (), names, home, rules)
+            found = _verdict((recorded, output), (replayed, now), place[1] if place else (), names, read, rules)
             verdicts.append(replace(found, moved_to=place[0] if place else None))
     seen = before.keys() | {path for path, _ in moved.values()}
-    new = [OutputVerdict(output.path, "new", _kind(output)) for output in replayed.outputs if output.path not in seen]
+    new = [_one_sided(output, "new", rules) for output in replayed.outputs if output.path not in seen]
     return (*verdicts, *new)
+
+
+def _one_sided(output: Output, result: Literal["missing", "new"], rules: Rules) -> OutputVerdict:
+    declared = declared_for(output.path, rules)
+    if declared.ignores_all and declared.ignore_rule:
+        return OutputVerdict(output.path, "ignored", _kind(output), (declared.ignore_rule,), note=result)
+    return OutputVerdict(output.path, result, _kind(output))
 
 
 def _is_same(one: Output, other: Output | None) -> bool:
@@ -116,7 +140,7 @@ def _verdict(
     replayed: tuple[RunRecord, Output],
     moved: tuple[str, ...],
     names: tuple[OwnNames, OwnNames],
-    home: Home,
+    read: _Read,
     rules: Rules,
 ) -> OutputVerdict:
     one, other = recorded[1], replayed[1]
@@ -126,7 +150,7 @@ def _verdict(
     declared = declared_for(one.path, rules)
     if declared.ignores_all and declared.ignore_rule:
         used = tuple(sorted({declared.ignore_rule, *moved}))
-        return OutputVerdict(one.path, "equivalent", _kind(one), used)
+        return OutputVerdict(one.path, "ignored", _kind(one), used)
     if one.link is not None or other.link is not None:
         found = _links(one, other, names)
     elif _is_executable(one) != _is_executable(other):
@@ -134,11 +158,7 @@ def _verdict(
     elif max(one.size, other.size) > LARGEST:
         found = Found("bytes", False, note=f"a file above {LARGEST // 1_000_000} MB is compared by its hash")
     else:
-        before, after = _read(one, home), _read(other, home)
-        if before is None or after is None:
-            found = Found("bytes", False, note="a stored file is damaged or gone, so only the hashes were compared")
-        else:
-            found = compare_contents(one.path, before, after, Context(*names, declared))
+        found = compare_contents(one.path, read(*recorded), read(*replayed), Context(*names, declared))
     return OutputVerdict(
         one.path,
         "equivalent" if found.equal else "different",
@@ -161,27 +181,20 @@ def _links(one: Output, other: Output, names: tuple[OwnNames, OwnNames]) -> Foun
     return Found("link", False, frozenset(), "what it is", *shown(*targets, quoted=False))
 
 
-# --- out of the store -------------------------------------------------------------------------------------------
+# --- what MLflow calls them ---------------------------------------------------------------------------------------
 
 
-def _read(output: Output, home: Home) -> bytes | None:
-    """None when it is damaged or not there."""
-    try:
-        return store.read_blob(home, output.sha256)
-    except OrchError:
-        return None
-
-
-def _mlflow_ids(record: RunRecord, others: Mapping[str, Output], home: Home) -> list[str]:
+def _mlflow_ids(record: RunRecord, others: Mapping[str, Output], read: _Read, rules: Rules) -> list[str]:
     """The ids that MLflow gave, as the outputs tell that are not the same in the other run."""
-    return ids_in(
-        {
-            output.path: content
-            for output in record.outputs
-            if tells_ids(output.path)
-            and output.link is None
-            and output.size <= LARGEST
-            and not _is_same(output, others.get(output.path))
-            and (content := _read(output, home)) is not None
-        }
-    )
+    contents = {}
+    for output in record.outputs:
+        if not tells_ids(output.path) or output.link is not None or output.size > LARGEST:
+            continue
+        if _is_same(output, others.get(output.path)):
+            continue
+        try:
+            contents[output.path] = read(record, output)
+        except OrchError:
+            if not declared_for(output.path, rules).ignores_all:
+                raise
+    return ids_in(contents)

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from orchestrator.canonical import local_path
 from orchestrator.model import RunRecord
 from orchestrator.paths import Home
 
@@ -43,15 +44,17 @@ def own_names(record: RunRecord, other: RunRecord, *, home: Home, mlflow_ids: Se
     """What `record` calls itself. `mlflow_ids` are those that MLflow gave it, in their order.
 
     The user's home only counts where that of `other` is another. The run may be of another machine: its folders are
-    known by the run's id, or the lock's, behind `work`, `runs` or `envs`.
+    those that it recorded, or known by the run's id, or the lock's, behind `work`, `runs` or `envs`.
     """
     run, lock = record.run_id, record.spec.environment.lock_id
+    said = {name: local_path(path) for name, path in record.host.get("folders", {}).items()}
+    works = (said.get("work", home.work), said.get("runs", home.runs))
     paths = [
-        _folder(run + r"(?![0-9A-Za-z])", ("work", "runs"), (home.work, home.runs), f"{MARK}folder›"),
-        _folder(_PREFIX.format(lock), ("envs",), (home.envs,), f"{MARK}environment›"),
+        _folder(run + r"(?![0-9A-Za-z])", ("work", "runs"), works, f"{MARK}folder›"),
+        _folder(_PREFIX.format(lock), ("envs",), (said.get("envs", home.envs),), f"{MARK}environment›"),
     ]
     user, users = (str(about.host.get("variables", {}).get("HOME", "")).rstrip("/") for about in (record, other))
-    if user != users and user.startswith("/"):
+    if user != users and user.startswith("/") and users:
         paths.append(_pattern(rf"(?<![\w/.~-]){re.escape(user)}(?![\w.-])", f"{MARK}home›"))
     ids = [_pattern(run, f"{MARK}run id›"), _pattern(str(uuid.UUID(run)), f"{MARK}run uuid›")]
     others = enumerate((name for name in mlflow_ids if run not in name), 1)

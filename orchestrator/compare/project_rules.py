@@ -3,13 +3,15 @@
     outputs:
       metrics.json: {tolerance: 1e-6, ignore: [started, host]}
       "plots/*.csv": {tolerance: {relative: 1e-6, absolute: 1e-9}}
-      "logs/**": {ignore: "*"}
+      "plots/*.npy": 1e-6
+      "logs/**": ignore
     metrics:
       rmse: 1e-6
       "loss/*": {relative: 1e-6, absolute: 1e-9}
       fit_seconds: ignore
 
-A list of the same, each with its `path`, is the other way to write the outputs.
+`"plots/*.npy": 1e-6` is short for `{tolerance: 1e-6}`, `ignore` for `{ignore: "*"}`. A list of the same, each with its
+`path`, is the other way to write the outputs.
 """
 
 from __future__ import annotations
@@ -102,8 +104,14 @@ def _output_rules(where: str, value: Any) -> list[OutputRule]:
 def _rule(where: str, pattern: Any, about: Any) -> OutputRule:
     if not isinstance(pattern, str) or not stays_below(pattern):
         raise OrchError(f"{where}: {pattern!r} is no pattern of paths below the project, as plots/*.csv is.")
+    if about == _IGNORE:
+        return OutputRule(pattern, None, ("*",))
+    if about and (not isinstance(about, dict) or all(key in _LIMITS for key in about)):
+        return OutputRule(
+            pattern, _tolerance(where, about, f"{_WAYS}, {_IGNORE}, or a mapping of tolerance and ignore")
+        )
     if not isinstance(about, dict):
-        raise OrchError(f"{where} is a mapping with tolerance or ignore, not {about!r}.")
+        raise OrchError(f"{where} is a tolerance, ignore, or a mapping of both, not {about!r}.")
     unknown = [key for key in about if key not in _KEYS]
     if unknown or not about:
         problem = f"{unknown[0]!r} is not known" if unknown else "it is empty"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -35,8 +35,8 @@ class OutputRule:
     """A declaration for the outputs whose whole path matches `pattern`: `*` and `?` stay in a folder, `**` does not.
 
     With a rule, a file of a known format is compared by its values: how they are written does not count. `ignore` has
-    the names of JSON keys (at any depth) and CSV columns that are not compared; `*` alone: nothing of the file is, but
-    it must be there.
+    the names of JSON keys (at any depth) and CSV columns that are not compared; `*` alone: nothing of the file is, nor
+    whether it is there.
     """
 
     pattern: str
@@ -48,7 +48,7 @@ class OutputRule:
 class MetricRule:
     """A declaration for the metrics whose whole name matches `pattern`, as that of an OutputRule does a path.
 
-    Without a tolerance its values are not compared, but it must be there.
+    Without a tolerance its values are not compared, nor whether it is there.
     """
 
     pattern: str
@@ -119,11 +119,27 @@ def joined(first: Rules, then: Rules) -> Rules:
     return Rules((*first.outputs, *then.outputs), (*first.metrics, *then.metrics), everything)
 
 
+def unmatched(rules: Rules, paths: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
+    """The patterns, as `-t` has them, that none of these outputs (`paths`) and metrics (`names`) match."""
+    outputs, metrics = list(paths), list(names)
+    found = [rule.pattern for rule in rules.outputs if not any(map(_regex(rule.pattern).fullmatch, outputs))]
+    found += [
+        _METRICS if rule.pattern == _EVERYTHING else f"{_METRICS}:{rule.pattern}"
+        for rule in rules.metrics
+        if not any(map(_regex(rule.pattern).fullmatch, metrics))
+    ]
+    return tuple(dict.fromkeys(found))
+
+
 # --- the command line -------------------------------------------------------------------------------------------
 
 _EVERYTHING = "**"
 _METRICS = "metrics"
-_HOW = "-t takes a NUMBER (relative), rel=NUMBER,abs=NUMBER, or PATTERN: or metrics:PATTERN: and one of these"
+_IGNORE = "ignore"
+_HOW = (
+    "-t takes a NUMBER (relative), rel=NUMBER,abs=NUMBER, PATTERN: or metrics:PATTERN: and one of these or ignore, or "
+    "PATTERN:ignore=FIELD,FIELD"
+)
 
 
 def parse_tolerances(texts: Sequence[str]) -> Rules:
@@ -151,21 +167,39 @@ def parse_tolerance(text: str) -> Tolerance | OutputRule | MetricRule:
     """The value of one `-t`. Raises UsageError.
 
     It is `1e-6` (relative) or `rel=1e-6,abs=1e-9`; before it may stand `PATTERN:`, for outputs, `metrics:`, for all
-    metrics, or `metrics:PATTERN:`.
+    metrics, or `metrics:PATTERN:`. Behind a pattern `ignore` is another way, and behind one of outputs `ignore=` with
+    names of fields.
     """
+    pattern, given, fields = text.rpartition(f":{_IGNORE}=")
+    if given:
+        if pattern.partition(":")[0] == _METRICS:
+            raise UsageError(f"-t {text}: a metric has no fields; write {pattern}:{_IGNORE}.")
+        return _output_rule(text, pattern, None, _fields(text, fields))
     pattern, colon, values = text.rpartition(":")
+    ignored = bool(colon) and values == _IGNORE
     try:
-        tolerance = tolerance_of(values)
+        tolerance = None if ignored else tolerance_of(values)
     except ValueError as error:
         raise UsageError(f"{_HOW}; {text!r} is none: {error}.") from error
-    if not colon:
+    if tolerance is not None and not colon:
         return tolerance
     kind, _, name = pattern.partition(":")
     if kind == _METRICS:
         return MetricRule(name or _EVERYTHING, tolerance)
+    return _output_rule(text, pattern, tolerance, ("*",) if ignored else ())
+
+
+def _output_rule(text: str, pattern: str, tolerance: Tolerance | None, ignore: tuple[str, ...]) -> OutputRule:
     if not stays_below(pattern):
         raise UsageError(f"-t {text}: {pattern!r} is no pattern of paths of outputs, as plots/*.csv is.")
-    return OutputRule(pattern, tolerance)
+    return OutputRule(pattern, tolerance, ignore)
+
+
+def _fields(text: str, names: str) -> tuple[str, ...]:
+    fields = tuple(name.strip() for name in names.split(","))
+    if not all(fields) or ("*" in fields and len(fields) > 1):
+        raise UsageError(f"-t {text}: ignore= takes names of fields, as started,host is.")
+    return fields
 
 
 def tolerance_of(text: str) -> Tolerance:

@@ -276,7 +276,8 @@ def varying_outputs(connection: sqlite3.Connection, spec_id: str) -> list[str]:
     """The paths of outputs that are not the same in all finished runs of a spec: it is not deterministic.
 
     Runs with secrets are passed over: their values, which no record has, may have been others; and runs that were
-    imported, for nobody here saw them. So are outputs that a replay's verdict calls equivalent, and those named after their run.
+    imported, for nobody here saw them. So are outputs that a replay's verdict calls equivalent or ignored, and those
+    named after their run.
     """
     with telling(connection):
         rows = connection.execute(_VARYING, {"spec_id": spec_id}).fetchall()
@@ -284,8 +285,8 @@ def varying_outputs(connection: sqlite3.Connection, spec_id: str) -> list[str]:
             "SELECT verdict FROM runs WHERE spec_id = ? AND verdict IS NOT NULL", (spec_id,)
         ).fetchall()
     items = [item for (verdict,) in verdicts for item in json.loads(verdict)["outputs"]] if rows else []
-    same = [item for item in items if item["result"] in ("equivalent", "identical")]
-    near = {item["path"] for item in same if item["result"] == "equivalent"}
+    same = [item for item in items if item["result"] in ("equivalent", "identical", "ignored")]
+    near = {item["path"] for item in same if item["result"] != "identical"}
     near |= {path for item in same if (moved := item.get("moved_to")) for path in (item["path"], moved)}
     return [path for path in (str(from_text(path)) for (path,) in rows) if path not in near]
 

@@ -50,7 +50,7 @@ def lines(
 def test_all_the_same_is_three_lines() -> None:
     assert lines(output("a", "identical"), output("b", "identical"), metrics=[metric("m", "equal", 1, 1)]) == [
         "  2 outputs identical",
-        "  1 metric equal",
+        "  1 metric identical",
         f"  environment {AS_RECORDED}",
     ]
 
@@ -93,10 +93,10 @@ def test_the_worst_comes_first_and_the_rules_of_what_is_equivalent_are_named() -
         output("d", "different"),
     )
     assert shown[:-1] == [
-        "  4 outputs: 1 equivalent, 1 new, 1 missing, 1 different",
-        "  different   d",
+        "  4 outputs: 1 equivalent, 1 different, 1 new, 1 missing",
         "  missing     m",
         "  new         n",
+        "  different   d",
         "  equivalent  e",
         "              by own-paths-1, own-run-id-1",
     ]
@@ -104,9 +104,41 @@ def test_the_worst_comes_first_and_the_rules_of_what_is_equivalent_are_named() -
 
 def test_many_outputs_are_counted_and_some_are_told() -> None:
     shown = lines(*(output(f"{number}", "missing") for number in range(40)), output("last", "different"))
-    assert shown[1] == "  different   last"
+    assert shown[6] == "  different   last"
     assert len([line for line in shown if line.startswith("  missing ")]) == 5
     assert "  and 35 more outputs; --json has them all" in shown
+
+
+def test_of_each_result_at_least_one_is_told() -> None:
+    many = [output(f"{number}", "different") for number in range(40)]
+    shown = lines(*many, output("e", "equivalent"), output("n", "new"), output("m", "missing"))
+    assert [line.split()[0] for line in shown[1:7]] == ["missing", "new", *["different"] * 3, "equivalent"]
+
+
+def test_what_is_ignored_is_told_with_the_rule() -> None:
+    rules = ["logs/**: ignore *"]
+    shown = lines(output("logs/1", "ignored", rules=rules, note="missing"), output("logs/2", "ignored", rules=rules))
+    assert shown[:-1] == [
+        "  2 outputs ignored",
+        "  ignored     logs/1",
+        "              by logs/**: ignore *; missing",
+        "  ignored     logs/2",
+        "              by logs/**: ignore *",
+    ]
+
+
+def test_a_failure_that_came_out_again_is_told() -> None:
+    assert lines(output("a", "identical"), codes=(1, 1))[0] == "  exit code   1, as recorded: it failed again"
+
+
+def test_patterns_that_nothing_matched_are_told_at_the_end() -> None:
+    verdict = {"result": "reproduced", "outputs": [], "metrics": [], "exit_code": [0, 0], "host": []}
+    verdict |= {"environment": AS_RECORDED, "unmatched": ["*.cvs", "metrics:rsme", "metrics"]}
+    assert list(verdict_lines(verdict))[-3:] == [
+        "  note        -t *.cvs: there is no output like that",
+        "  note        -t metrics:rsme: there is no metric like that",
+        "  note        -t metrics: there is no metric like that",
+    ]
 
 
 def test_the_rules_of_outputs_that_are_not_told_one_by_one_are_named_too() -> None:
@@ -128,24 +160,24 @@ def test_metrics_are_a_table_with_digits_enough_to_tell_them_apart() -> None:
         ]
     )
     assert shown[:-1] == [
-        "  5 metrics: 1 equal, 1 within tolerance, 3 different",
-        "  RESULT            METRIC  RECORDED         REPLAYED         DIFFERENCE",
-        "  different         rmse    0.7744518290123  0.7744518290124  +5.44e-14",
-        "  different         loss    0.5              none             at step 7",
-        "  different         odd     NaN              1",
-        "  within tolerance  mae     0.1              0.1000000001     +1e-10",
+        "  5 metrics: 1 identical, 1 equivalent, 3 different",
+        "  RESULT      METRIC  RECORDED         REPLAYED         DIFFERENCE",
+        "  different   rmse    0.7744518290123  0.7744518290124  +5.44e-14",
+        "  different   loss    0.5              none             at step 7",
+        "  different   odd     NaN              1",
+        "  equivalent  mae     0.1              0.1000000001     +1e-10",
     ]
 
 
 def test_the_rules_by_which_a_metric_is_taken_are_named_below_it() -> None:
-    near = {**metric("mae", "within tolerance", 0.1, 0.1001), "rules": ["m*: tolerance rel=0.01"]}
+    near = {**metric("mae", "within tolerance", 0.1, 0.1001, 3), "rules": ["m*: tolerance rel=0.01"]}
     passed = {**metric("seconds", "ignored", 1.0, 2.0), "rules": ["seconds: ignore *"]}
     assert lines(metrics=[passed, near])[:-1] == [
-        "  2 metrics: 1 ignored, 1 within tolerance",
-        "  RESULT            METRIC   RECORDED  REPLAYED  DIFFERENCE",
-        "  within tolerance  mae      0.1       0.1001    +0.0001",
+        "  2 metrics: 1 ignored, 1 equivalent",
+        "  RESULT      METRIC   RECORDED  REPLAYED  DIFFERENCE",
+        "  equivalent  mae      0.1       0.1001    +0.0001 at step 3",
         "              by m*: tolerance rel=0.01",
-        "  ignored           seconds  1         2         +1",
+        "  ignored     seconds  1         2         +1",
         "              by seconds: ignore *",
     ]
 
@@ -155,9 +187,9 @@ def test_parameters_that_the_program_logged_are_told() -> None:
     own = {"name": "path", "result": "equivalent", "recorded": "/a", "replayed": "/b", "rules": ["own-paths-1"]}
     gone: dict[str, Any] = {"name": "seed", "result": "missing", "recorded": "17", "replayed": None, "rules": []}
     assert lines(params=[own, one, gone])[:-1] == [
-        "  3 logged parameters: 1 equivalent, 1 missing, 1 different",
-        "  different   depth: 4, recorded 3",
+        "  3 logged parameters: 1 equivalent, 1 different, 1 missing",
         "  missing     seed: none, recorded 17",
+        "  different   depth: 4, recorded 3",
         "  equivalent  path: /b, recorded /a",
         "              by own-paths-1",
     ]

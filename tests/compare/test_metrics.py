@@ -53,7 +53,7 @@ def test_all_points_count_not_only_the_last() -> None:
     other = run(("loss", 0.5, 1), ("loss", 0.3, 2), ("loss", 0.1, 3))
     assert compare_metrics(recorded, other, Rules()) == (MetricVerdict("loss", "different", 0.25, 0.3, 2),)
     near = compare_metrics(recorded, other, Rules(everything=Tolerance(absolute=0.1)))
-    assert near == (MetricVerdict("loss", "within tolerance", 0.1, 0.1, rules=("tolerance abs=0.1",)),)
+    assert near == (MetricVerdict("loss", "within tolerance", 0.25, 0.3, 2, ("tolerance abs=0.1",)),)
     mixed = run(("loss", 0.1, 3), ("loss", 0.5, 1), ("loss", 0.25, 2))
     assert compare_metrics(recorded, mixed, Rules())[0].result == "equal"
 
@@ -68,14 +68,15 @@ def test_another_number_of_points_differs() -> None:
     assert compare_metrics(recorded, more, rules) == (MetricVerdict("loss", "different", None, 0.1, 4),)
 
 
-def test_a_metric_that_is_ignored_must_be_there() -> None:
+def test_a_metric_that_is_ignored_is_so_when_it_is_missing_or_new_too() -> None:
     rules = Rules(metrics=(MetricRule("*seconds"), MetricRule("mae", Tolerance(1.0))))
     recorded = run(("seconds", 1.5, 0), ("mae", 0.5, 0), ("rmse", 0.5, 0), ("idle_seconds", 1, 0))
-    replayed = run(("seconds", 9.5, 0), ("seconds", 9.5, 1), ("mae", 0.6, 0), ("rmse", 0.6, 0))
+    replayed = run(("seconds", 9.5, 0), ("seconds", 9.5, 1), ("mae", 0.6, 0), ("rmse", 0.6, 0), ("wait_seconds", 2, 0))
     assert [(v.name, v.result, v.rules) for v in compare_metrics(recorded, replayed, rules)] == [
         ("seconds", "ignored", ("*seconds: ignore",)),
         ("mae", "within tolerance", ("mae: tolerance rel=1.0",)),
         ("rmse", "different", ()),
-        ("idle_seconds", "missing", ()),
+        ("idle_seconds", "ignored", ("*seconds: ignore",)),
+        ("wait_seconds", "ignored", ("*seconds: ignore",)),
     ]
     assert compare_metrics(recorded, recorded, rules)[0].result == "equal"

@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator import store
 from orchestrator.compare import OutputRule, OutputVerdict, Rules, compare_outputs, parse_tolerances
+from orchestrator.errors import OrchError
 from orchestrator.model import Output, RunRecord
 from orchestrator.paths import Home
 
@@ -43,7 +44,7 @@ def test_the_same_hash_needs_no_file_in_the_store(home: Home, stored: Stored) ->
 @pytest.mark.parametrize("path", ["plots/a.csv", "mlruns/0/meta.yaml"])
 @pytest.mark.parametrize("side", [0, 1])
 @pytest.mark.parametrize("damage", ["gone", "other content"])
-def test_a_file_that_is_damaged_in_the_store_differs_and_the_others_have_their_verdict(
+def test_of_a_file_that_the_store_lacks_nobody_can_tell_whether_it_came_out_again(
     home: Home, stored: Stored, path: str, side: int, damage: str
 ) -> None:
     runs = stored({path: "1", "b.txt": "1.0"}), stored({path: "2", "b.txt": "1.1"})
@@ -52,10 +53,16 @@ def test_a_file_that_is_damaged_in_the_store_differs_and_the_others_have_their_v
     blob.write_text("3")
     if damage == "gone":
         blob.unlink()
-    first, second = compare_outputs(*runs, home=home, rules=parse_tolerances(["1"]))
-    assert (first.result, first.kind, first.place) == ("different", "bytes", None)
-    assert first.note == "a stored file is damaged or gone, so only the hashes were compared"
-    assert second.result == "equivalent"
+    with pytest.raises(OrchError) as failed:
+        compare_outputs(*runs, home=home, rules=parse_tolerances(["1"]))
+    said = str(failed.value)
+    assert (
+        f"nobody can tell whether {path} came out again: that of run {runs[side].run_id[:16]} can't be read (" in said
+    )
+    assert ("has no file" if damage == "gone" else "is damaged") in said
+    assert said.endswith(f"orch replay --compare {runs[1].run_id[:16]} -t {path}:ignore compares the rest.")
+    first, second = compare_outputs(*runs, home=home, rules=parse_tolerances(["1", f"{path}:ignore"]))
+    assert (first.result, second.result) == ("ignored", "equivalent")
 
 
 def test_the_executable_bit_counts_and_no_other_bit_does(home: Home, stored: Stored) -> None:
@@ -100,12 +107,23 @@ def test_a_tolerance_does_not_help_a_binary_file(one: One) -> None:
     assert one("model.bin", b"\x00\x01", b"\x00\x02", "1e9").result == "different"
 
 
-def test_a_file_that_is_ignored_must_exist(compare: Compare) -> None:
+def test_a_file_that_is_ignored_is_so_when_it_is_missing_or_new_too(compare: Compare) -> None:
     rules = Rules((OutputRule("logs/**", ignore=("*",)),))
-    found = compare({"logs/a": "1", "logs/b": b"\0", "logs/c": "1"}, {"logs/a": "2", "logs/c": "1"}, rules)
-    assert (found["logs/a"].result, found["logs/a"].rules) == ("equivalent", ("logs/**: ignore *",))
-    assert found["logs/b"].result == "missing"
-    assert (found["logs/c"].result, found["logs/c"].rules) == ("identical", ())
+    recorded = {"logs/a": "1", "logs/10:31": b"\0", "logs/c": "1", "b": "1"}
+    found = compare(recorded, {"logs/a": "2", "logs/10:32": b"\0", "logs/c": "1", "d": "1"}, rules)
+    assert {path: (item.result, item.rules, item.note) for path, item in found.items()} == {
+        "logs/a": ("ignored", ("logs/**: ignore *",), None),
+        "logs/10:31": ("ignored", ("logs/**: ignore *",), "missing"),
+        "logs/c": ("identical", (), None),
+        "b": ("missing", (), None),
+        "logs/10:32": ("ignored", ("logs/**: ignore *",), "new"),
+        "d": ("new", (), None),
+    }
+
+
+def test_fields_that_are_ignored_do_not_stand_for_the_file(compare: Compare) -> None:
+    found = compare({"a.json": '{"at": 1}'}, {"b.json": '{"at": 1}'}, "*.json:ignore=at")
+    assert {path: item.result for path, item in found.items()} == {"a.json": "missing", "b.json": "new"}
 
 
 def test_a_huge_file_is_compared_by_its_hash_and_says_so(home: Home, stored: Stored) -> None:

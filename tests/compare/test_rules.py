@@ -12,6 +12,7 @@ from orchestrator.compare import (
     parse_tolerance,
     parse_tolerances,
     project_rules,
+    unmatched,
 )
 from orchestrator.compare.rules import declared_for, declared_for_metric
 from orchestrator.errors import OrchError, UsageError
@@ -35,6 +36,13 @@ from orchestrator.errors import OrchError, UsageError
         ("metrics:loss/*:abs=1", MetricRule("loss/*", Tolerance(0.0, 1.0))),
         ("metrics:a:b:1", MetricRule("a:b", Tolerance(1.0))),
         ("metrics:1e-6", MetricRule("**", Tolerance(1e-6))),
+        ("logs/**:ignore", OutputRule("logs/**", None, ("*",))),
+        ("m.json:ignore=started", OutputRule("m.json", None, ("started",))),
+        ("m.json:ignore=a:b, host", OutputRule("m.json", None, ("a:b", "host"))),
+        ("m.json:ignore=*", OutputRule("m.json", None, ("*",))),
+        ("metrics:fit_seconds:ignore", MetricRule("fit_seconds")),
+        ("metrics:ignore", MetricRule("**")),
+        ("ignore:1", OutputRule("ignore", Tolerance(1.0))),
     ],
 )
 def test_a_tolerance_of_the_command_line(text: str, meaning: Tolerance | OutputRule | MetricRule) -> None:
@@ -59,6 +67,14 @@ def test_a_tolerance_of_the_command_line(text: str, meaning: Tolerance | OutputR
         "/a:1",
         "../a:1",
         "1e999",
+        "ignore",
+        ":ignore",
+        "/a:ignore",
+        "ignore=a",
+        "a.json:ignore=",
+        "a.json:ignore=a,",
+        "a.json:ignore=*,a",
+        "metrics:rmse:ignore=a",
     ],
 )
 def test_what_is_no_tolerance_is_wrong_usage(text: str) -> None:
@@ -111,6 +127,12 @@ def test_one_for_everything_is_for_what_the_project_has_no_rule_for() -> None:
     assert declared_for("o.json", rules).tolerance == Tolerance(1e-2)
     assert declared_for("m.json", joined(parse_tolerances(["**:1e-2"]), project)).tolerance == Tolerance(1e-2)
     assert declared_for("m.json", joined(parse_tolerances(["**:1", "1e-2"]), project)).tolerance == Tolerance(1.0)
+
+
+def test_the_patterns_that_nothing_matches_are_known() -> None:
+    rules = parse_tolerances(["1e-3", "*.csv:1", "*.cvs:ignore", "metrics:rmse:1", "metrics:rsme:ignore", "*.cvs:1"])
+    assert unmatched(rules, ["a.csv"], ["rmse"]) == ("*.cvs", "metrics:rsme")
+    assert unmatched(parse_tolerances(["metrics:1", "1"]), ["a.csv"], []) == ("metrics",)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +232,20 @@ def test_a_list_is_the_other_way_to_write_it() -> None:
     assert project_rules(FileTree({"pyproject.toml": toml}), "").outputs == rules
 
 
+def test_outputs_have_the_short_forms_of_metrics() -> None:
+    short = "{a/*: 1e-3, b: 0.5, c: 'abs=1', d: {relative: 0.1, absolute: 2}, 'logs/**': ignore}"
+    rules = (
+        OutputRule("a/*", Tolerance(1e-3)),
+        OutputRule("b", Tolerance(0.5)),
+        OutputRule("c", Tolerance(0.0, 1.0)),
+        OutputRule("d", Tolerance(0.1, 2.0)),
+        OutputRule("logs/**", None, ("*",)),
+    )
+    assert project_rules(FileTree({"MLproject": f"outputs: {short}"}), "").outputs == rules
+    toml = '[tool.orch.outputs]\n"a/*" = 1e-3\n"logs/**" = "ignore"\n'
+    assert project_rules(FileTree({"pyproject.toml": toml}), "").outputs == (rules[0], rules[-1])
+
+
 @pytest.mark.parametrize(
     "files",
     [
@@ -230,7 +266,14 @@ def test_a_project_that_declares_nothing(files: dict[str, str]) -> None:
     ("text", "said"),
     [
         ("outputs: 1", "MLproject: outputs is a mapping"),
-        ("outputs: {m.json: 1e-6}", "'m.json' is a mapping with tolerance or ignore"),
+        (
+            "outputs: {m.json: ignored}",
+            "'m.json': 'ignored' is not a number; write a number, or relative and absolute, ignore, or a mapping of",
+        ),
+        ("outputs: {m.json: -1}", "'m.json': -1 is not a number from 0 up"),
+        ("outputs: {m.json: [1]}", "'m.json': [1] is not a number"),
+        ("outputs: {m.json: true}", "'m.json': True is not a number"),
+        ("outputs: {m.json: }", "'m.json' is a tolerance, ignore, or a mapping of both, not None"),
         ("outputs: {m.json: {}}", "'m.json': it is empty"),
         ("outputs: {m.json: {tolerence: 1}}", "'tolerence' is not known"),
         ("outputs: {m.json: {tolerance: x}}", "'m.json', tolerance: 'x' is not a number"),
