@@ -7,8 +7,10 @@ import sqlite3
 from collections.abc import Callable
 
 from orchestrator import ledger, store
+from orchestrator.beginning import read_beginning
 from orchestrator.errors import OrchError
 from orchestrator.execute.identity import state_of
+from orchestrator.execute.rundir import RunDirectory
 from orchestrator.inputs import listed_blobs
 from orchestrator.model import RunRecord
 from orchestrator.paths import Home
@@ -22,19 +24,24 @@ def remove_run(home: Home, connection: sqlite3.Connection, run_id: str, *, waiti
     a replay that its supervisor still compares, and for a run that is being replayed. The order is such that a kill in
     the middle leaves the run whole, or gone with some bytes left over.
     """
+    beginning = read_beginning(RunDirectory(home.run(run_id)))
+    if beginning is not None and beginning.state == "preparing":
+        raise OrchError(f"run {run_id} is being prepared; end it before you remove it: orch stop {run_id[:16]}")
     _refuse_busy(home, connection, run_id)
     with store.removing(home, waiting=waiting):
         # Whoever stored something before we got the lock has recorded it; the ledger must know it too.
         sweep(home, connection)
         _refuse_busy(home, connection, run_id)
-        named = _named_by(home, connection, run_id)
+        listings = {folder: listed_blobs(folder, home=home) for folder in ledger.folder_inputs(connection)}
+        named = set(ledger.blobs_of(connection, run_id))
+        named |= {blob for folder in named for blob in listings.get(folder, ())}
         ledger.remove_run(connection, run_id)
         directory = home.run(run_id)
         if directory.exists():
             gone = directory.with_name(f".removed-{run_id}")
             directory.rename(gone)
             shutil.rmtree(gone, ignore_errors=True)
-        listed = {blob for folder in ledger.folder_inputs(connection) for blob in listed_blobs(folder, home=home)}
+        listed = {blob for folder in ledger.folder_inputs(connection) for blob in listings.get(folder, ())}
         doomed = [sha256 for sha256 in named if sha256 not in listed and not ledger.is_named(connection, sha256)]
         freed = sum(store.remove_blob(home, sha256) for sha256 in doomed)
     work = home.work / run_id
@@ -46,9 +53,7 @@ def remove_run(home: Home, connection: sqlite3.Connection, run_id: str, *, waiti
 def _refuse_busy(home: Home, connection: sqlite3.Connection, run_id: str) -> None:
     record = ledger.read_run(home, run_id)
     if record is not None and record.status in ("running", "orphaned"):
-        raise OrchError(
-            f"run {run_id} is {record.status}; end it before you remove it (`orch show` names its processes)."
-        )
+        raise OrchError(f"run {run_id} is {record.status}; end it before you remove it: orch stop {run_id[:16]}")
     if record is not None and _is_replaying(record):
         raise OrchError(f"run {run_id} is being compared with its original; {_ways(record)}.")
     for row in ledger.find_runs(connection, replay_of=run_id):
@@ -67,13 +72,4 @@ def _is_replaying(record: RunRecord) -> bool:
 
 
 def _ways(record: RunRecord) -> str:
-    stop = f", or stop it with kill {record.supervisor.pid}" if record.supervisor is not None else ""
-    return f"remove it when that is done{stop}"
-
-
-def _named_by(home: Home, connection: sqlite3.Connection, run_id: str) -> set[str]:
-    """The stored files that the run names, those of its stored input folders among them."""
-    named = set(ledger.blobs_of(connection, run_id))
-    for folder in set(ledger.folder_inputs(connection)) & named:
-        named |= listed_blobs(folder, home=home)
-    return named
+    return f"remove it when that is done, or stop it with orch stop {record.run_id[:16]}"

@@ -21,6 +21,7 @@ from orchestrator.compare import (
     compare_params,
     joined,
     project_rules,
+    unmatched,
 )
 from orchestrator.environment.host import current_subdir
 from orchestrator.errors import OrchError, UsageError
@@ -28,9 +29,11 @@ from orchestrator.execute.execute import Attachment, Circumstances, execute
 from orchestrator.execute.host import differing_facts
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.execute.supervisor import Interrupted, StopRequest
+from orchestrator.inputs import check_inputs
 from orchestrator.model import RunRecord, RunSpec
 from orchestrator.paths import Home
 from orchestrator.run import index, say_how_it_ended
+from orchestrator.variables import DECIDING
 
 AS_RECORDED = frozenset({"identical", "equivalent", "equal", "within tolerance", "ignored"})
 """The results of what came out again, byte for byte or by a rule that was declared or is built in."""
@@ -40,8 +43,6 @@ DIFFERS = 1
 
 _OF_THE_MACHINE = ("os", "kernel", "machine", "cpu", "cpu_flags", "cpus", "memory", "gpus")
 """The facts of a host that a result may depend on."""
-
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class Verdict:
     host: tuple[tuple[str, Any, Any], ...]
     rules: Rules
     """What was declared, by the project and on the command line."""
+    unmatched: tuple[str, ...] = ()
+    """The patterns of the command line that no output and no metric matches."""
 
 
 def replay(request: ReplayRequest, about: Circumstances, attachment: Attachment, *, home: Home) -> int:
@@ -85,11 +88,12 @@ def replay(request: ReplayRequest, about: Circumstances, attachment: Attachment,
         about,
         replay_of=original.run_id,
         params=_given_params(original),
-        notes=notes,
+        notes=(*_without_original(original), *notes),
         secret_parameters=_given(spec.secret_parameters, request.secret_parameters, "parameter", "-P"),
         secret_variables=_given(spec.secret_variables, request.secret_variables, "variable", "--env"),
         verify="full",
     )
+    check_inputs(spec.inputs, named=request.inputs, home=home)  # installing the environment may take an hour
     record = execute(spec, about, attachment, home=home, began=lambda running: index(home, running))
     index(home, record)
     if record.status == "stopped":
@@ -110,11 +114,13 @@ def compare(run_id: str, rules: Rules, stop: StopRequest, *, home: Home) -> tupl
         record = ledger.read_run(home, run_id)
         if record is None or record.replay_of is None:
             raise OrchError(f"run {run_id} is no replay: orch replay {run_id[:16]} makes one.")
-        original = recorded(run_id, home)
+        original = _original_of(record, home)
         if record.status not in ("finished", "failed"):
             raise OrchError(f"run {run_id} is {record.status}: there is no result to compare.")
         declared, notes = _declared(original, home)
         found = _unless_stopped(stop, run_id, lambda: verdict(original, record, joined(rules, declared), home=home))
+        tried = [item.path for item in found.outputs], [item.name for item in found.metrics]
+        found = replace(found, unmatched=unmatched(rules, *tried))
         directory = RunDirectory(home.run(run_id))
         for note in notes:
             if note not in record.notes:
@@ -164,25 +170,55 @@ def _unless_stopped(stop: StopRequest, run_id: str, job: Callable[[], Verdict]) 
 
 
 def recorded(run_id: str, home: Home) -> RunRecord:
-    """The record of a run that has ended by itself; of a replay, that of its original. Raises OrchError otherwise.
+    """The record of a run that has ended by itself; of a replay made here, that of its original, if that is here.
 
-    A replay that was imported stands for itself where its original is not.
+    It lacks what the program logged: a replay need not hold it while its own program runs. Raises OrchError otherwise.
     """
-    record = ledger.read_run(home, run_id)
-    if record is not None and record.replay_of is not None:
-        original = ledger.read_run(home, record.replay_of)
-        if original is not None or record.bundle is None:
-            run_id = record.replay_of  # or a drift would become the measure of what comes after it
-            record = original
+    record = ledger.read_run(home, run_id, logged=False)
+    if record is not None and record.replay_of is not None and record.bundle is None:
+        # Or a drift would become the measure of what comes after it.
+        record = ledger.read_run(home, record.replay_of, logged=False) or record
     if record is None:
         raise OrchError(f"run {run_id} has no directory any more, so nothing tells what it was.")
+    return _with_result(record)
+
+
+def _without_original(measure: RunRecord) -> tuple[str, ...]:
+    """What is to be said where a replay is what another one is held against."""
+    if measure.replay_of is None or measure.bundle is not None:
+        return ()
+    return (
+        f"the original of run {measure.run_id[:16]}, run {measure.replay_of[:16]}, is not here any more: held against "
+        f"run {measure.run_id[:16]} itself.",
+    )
+
+
+def _original_of(replayed: RunRecord, home: Home) -> RunRecord:
+    """What a replay is to be held against. Raises OrchError when nobody here can say."""
+    if replayed.bundle is not None:
+        # Nobody here saw that its environment was the recorded one, nor what it was held against.
+        raise OrchError(
+            f"run {replayed.run_id} is a replay of somebody else, that was imported; orch replay "
+            f"{replayed.run_id[:16]} runs it here and compares."
+        )
+    original = ledger.read_run(home, replayed.replay_of or "")
+    if original is None:
+        raise OrchError(
+            f"the original of run {replayed.run_id}, run {replayed.replay_of}, is not here any more, so there is "
+            f"nothing to compare with; orch replay {replayed.run_id[:16]} runs it again, and holds it against that run "
+            "itself."
+        )
+    return _with_result(original)
+
+
+def _with_result(record: RunRecord) -> RunRecord:
     if record.status not in ("finished", "failed"):
-        raise OrchError(f"run {run_id} is {record.status}: there is no result that could come out again.")
+        raise OrchError(f"run {record.run_id} is {record.status}: there is no result that could come out again.")
     return record
 
 
 def verdict(original: RunRecord, record: RunRecord, rules: Rules, *, home: Home) -> Verdict:
-    """Hold a replay against its original. Raises OrchError when an output of either is not stored any more."""
+    """Hold a replay against its original. Raises OrchError when an output that must be read is not stored any more."""
     outputs = compare_outputs(original, record, home=home, rules=rules)
     metrics = compare_metrics(original, record, rules)
     params = compare_params(original, record, home=home)
@@ -231,17 +267,17 @@ def varying(records: Sequence[RunRecord]) -> set[str]:
 
 
 def _came_out(record: RunRecord) -> dict[tuple[str, str], Any]:
+    """What did not come out as recorded, and the exit code."""
     found = record.verdict or {}
     hashes = {output.path: output.sha256 for output in record.outputs}
     came: dict[tuple[str, str], Any] = {("exit code", "the exit code"): record.exit_code}
     for item in found.get("outputs", ()):
-        same = item["result"] in AS_RECORDED
-        now = hashes.get(item.get("moved_to") or item["path"], item["result"])
-        came["output", item["path"]] = "as recorded" if same else now
+        if item["result"] not in AS_RECORDED:
+            came["output", item["path"]] = hashes.get(item.get("moved_to") or item["path"], item["result"])
     for kind in ("metrics", "params"):
         for item in found.get(kind, ()):
-            same = item["result"] in AS_RECORDED
-            came[kind, item["name"]] = "as recorded" if same else (item["result"], item["replayed"])
+            if item["result"] not in AS_RECORDED:
+                came[kind, item["name"]] = (item["result"], item["replayed"])
     return came
 
 
@@ -291,5 +327,5 @@ def _given(names: Sequence[str], values: Mapping[str, str], what: str, option: s
 def _differing_facts(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     found = [fact for fact in differing_facts(one, other) if fact[0] in _OF_THE_MACHINE]
     before, now = one.get("variables", {}), other.get("variables", {})
-    found += [(name, before.get(name), now.get(name)) for name in _THREADS if before.get(name) != now.get(name)]
+    found += [(name, before.get(name), now.get(name)) for name in DECIDING if before.get(name) != now.get(name)]
     return found

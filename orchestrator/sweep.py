@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sqlite3
 import time
 from typing import Any
 
 from orchestrator import journal, ledger
+from orchestrator.beginning import read_beginning
 from orchestrator.errors import OrchError
 from orchestrator.execute.events import EventReader
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory, now_text
 from orchestrator.execute.tree import processes_of
-from orchestrator.model import ProcessIdentity, RunRecord
+from orchestrator.model import RunRecord
 from orchestrator.paths import Home
 
-_YOUNG_SECONDS = 60.0
+_KEPT_SECONDS = 24 * 3600.0
 
 
 def sweep(home: Home, connection: sqlite3.Connection) -> None:
     """Look after every run that the ledger holds for live, or does not know.
 
     A run whose supervisor died becomes `orphaned` while its program lives, `lost` after; one that ended unindexed is
-    indexed. The directory of a run that never began is removed when its supervisor is dead. Runs of other machines
-    are left alone. Nothing is killed.
+    indexed. The directory of a run that never began, and that nobody saw fail, is removed after a day. Runs of other
+    machines are left alone. Nothing is killed.
     """
     for run_id in {*ledger.live_runs(connection), *ledger.missing_runs(home, connection)}:
         try:
@@ -56,14 +56,14 @@ def _settle(home: Home, record: RunRecord) -> bool:
         directory.record("orphaned")
     else:
         work = home.work / record.run_id
-        if logged := _unread(directory):
+        if logged := logged_unread(directory):
             directory.record(**logged)
         left = f"; what it wrote is in {work}" if work.exists() else ""
         directory.record("ended", status="lost", reason=f"its supervisor was killed{left}", ended_at=now_text())
     return True
 
 
-def _unread(directory: RunDirectory) -> dict[str, Any] | None:
+def logged_unread(directory: RunDirectory) -> dict[str, Any] | None:
     """What the program logged after its supervisor had last written down how far it had read."""
     events, _ = journal.read(directory.journal)
     upto = max((event.get("upto", 0) for event in events), default=0)
@@ -71,15 +71,9 @@ def _unread(directory: RunDirectory) -> dict[str, Any] | None:
 
 
 def _remove_if_abandoned(home: Home, directory: RunDirectory) -> None:
-    try:
-        identity = ProcessIdentity(**json.loads(directory.supervisor.read_bytes()))
-        abandoned = state_of(identity) == "dead"
-    except (OSError, ValueError, TypeError):
-        try:
-            abandoned = time.time() - directory.path.stat().st_mtime > _YOUNG_SECONDS
-        except OSError:
-            return
-    # The journal is looked for last: it may have been begun meanwhile.
-    if abandoned and not directory.journal.exists():
+    beginning = read_beginning(directory)
+    if beginning is None or beginning.state != "never began":
+        return
+    shutil.rmtree(home.work / directory.run_id, ignore_errors=True)
+    if time.time() - beginning.told_at > _KEPT_SECONDS:
         shutil.rmtree(directory.path, ignore_errors=True)
-        shutil.rmtree(home.work / directory.run_id, ignore_errors=True)

@@ -1,5 +1,6 @@
 """The commands and their options. (Annotations are no strings here: typer would evaluate each one at every start.)"""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -18,13 +19,16 @@ app = typer.Typer(
 )
 ledger_commands = typer.Typer(help="The SQLite index over all runs.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(ledger_commands, name="ledger")
+# A shell that asks for completion has the line in a variable.
+_line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS") or ""
+_words = _line.split() if "_ORCH_COMPLETE" in os.environ else sys.argv
 # Typer looks at the options of every command it knows, at every start: those of `env` are many, and rarely wanted.
-if sys.argv[1:2] == ["env"]:
+if _words[1:2] == ["env"]:
     from orchestrator.cli.env_app import app as env_commands
 else:
     env_commands = typer.Typer(help="Environments: lock, look into, use, export.")
 app.add_typer(env_commands, name="env")
-if sys.argv[1:2] == ["bundle"]:
+if _words[1:2] == ["bundle"]:
     from orchestrator.cli.bundle_app import app as bundle_commands
 else:
     bundle_commands = typer.Typer(help="A run in one file: create, verify, import.")
@@ -128,6 +132,12 @@ def run(
     grace: Annotated[
         float, typer.Option("--grace", metavar="SECONDS", min=0, help="From a stop request to the kill.")
     ] = 10.0,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="TIME", help="Stop the program after 30, 90s, 10m, 2h or 1d.")
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Print the run's id and return at once; orch attach shows the run.")
+    ] = False,
     tty: Annotated[bool, typer.Option("--tty/--no-tty", help="Give the program a terminal when there is one.")] = True,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No word from orch but errors; with --json not the program's either.")
@@ -174,6 +184,8 @@ def run(
                 keep_work=keep_work,
                 stdin=stdin,
                 grace=grace,
+                timeout=timeout,
+                detach=detach,
                 tty=tty,
                 quiet=quiet,
                 as_json=as_json,
@@ -193,9 +205,9 @@ def replay(
         typer.Option(
             "--tolerance",
             "-t",
-            metavar="[PATTERN:]TOL",
+            metavar="[PATTERN:]TOL|PATTERN:ignore",
             help="How far numbers may be off: 1e-6, rel=1e-6,abs=1e-9; of some outputs '*.csv:1e-6', of some metrics "
-            "'metrics:rmse:1e-6'; repeatable.",
+            "'metrics:rmse:1e-6'. What to pass over: 'logs/**:ignore', 'm.json:ignore=started'. Repeatable.",
         ),
     ] = None,
     compare: Annotated[
@@ -224,6 +236,9 @@ def replay(
     grace: Annotated[
         float, typer.Option("--grace", metavar="SECONDS", min=0, help="From a stop request to the kill.")
     ] = 10.0,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="TIME", help="Stop the program after 30, 90s, 10m, 2h or 1d.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Run what a bundle brought without being asked.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No word but errors.")] = False,
     as_json: Annotated[
@@ -246,6 +261,7 @@ def replay(
                 offline=offline,
                 keep_work=keep_work,
                 grace=grace,
+                timeout=timeout,
                 yes=yes,
                 quiet=quiet,
                 as_json=as_json,
@@ -254,7 +270,7 @@ def replay(
     )
 
 
-@app.command("list")
+@app.command("list", epilog="varies: other runs of the same spec have other outputs; orch show says which.")
 def list_runs(
     experiment_name: Annotated[
         str | None, typer.Option("--experiment-name", metavar="NAME", help="Only those of this experiment.")
@@ -280,11 +296,54 @@ def show(run: Run = "latest", as_json: Json = False) -> None:
 
 
 @app.command()
-def logs(run: Run = "latest") -> None:
-    """What a run printed: its output to stdout, its errors to stderr."""
-    from orchestrator.cli import runs
+def ps(as_json: Json = False) -> None:
+    """What lives now: runs that are prepared, run or are compared; and those that never began, for a day."""
+    from orchestrator.cli import live
 
-    runs.logs(run)
+    live.ps(as_json=as_json)
+
+
+@app.command(epilog="Exit code: that of the run, as `orch run` has it; 0 when you leave it.")
+def attach(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run; by default the newest that lives here.", show_default=False),
+    ] = None,
+    tail: Annotated[
+        int | None, typer.Option("--tail", metavar="N", min=0, help="Of what was printed before, only N lines.")
+    ] = None,
+) -> None:
+    """See a run from its beginning, and on as it goes. Ctrl-P Ctrl-Q leaves it; without a terminal Ctrl-C does."""
+    from orchestrator.cli import live
+
+    raise typer.Exit(live.attach(run, tail=tail))
+
+
+@app.command()
+def stop(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs to stop.")],
+    grace: Annotated[
+        float | None, typer.Option("--grace", metavar="SECONDS", min=0, help="To the kill; by default as `orch run`.")
+    ] = None,
+    now: Annotated[bool, typer.Option("--now", help="Kill at once.")] = False,
+) -> None:
+    """End runs, each with its whole process tree: gently, then firmly. It returns when they have ended."""
+    from orchestrator.cli import live
+
+    live.stop(runs, grace=grace, now=now)
+
+
+@app.command()
+def logs(
+    run: Run = "latest",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", "-n", metavar="N", min=0, help="Only the last N lines.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Without colours and overwritten lines.")] = False,
+) -> None:
+    """What a run printed: its output to stdout, its errors to stderr."""
+    from orchestrator.cli import logs as command
+
+    command.logs(run, follow=follow, tail=tail, plain=plain)
 
 
 @app.command()
@@ -315,6 +374,14 @@ def diff(
     raise typer.Exit(command.diff(one, other, patch=patch, offline=offline, as_json=as_json))
 
 
+@app.command(epilog="Exit code: 0; 128+N when signal N ended it; 125 without a terminal, or without Textual.")
+def top() -> None:
+    """A full-screen dashboard: live runs, history, logs. It needs the extra `tui`."""
+    from orchestrator.cli import top as command
+
+    raise typer.Exit(command.top())
+
+
 @app.command()
 def rm(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs to remove.")],
@@ -325,9 +392,27 @@ def rm(
     commands.remove(runs)
 
 
+@app.command(epilog="Exit code: 0 without a fault, 1 with one.")
+def doctor(
+    offline: Annotated[bool, typer.Option("--offline", help="Touch no network.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Look at this machine: programs, folders, disks, network, configuration; and say what to do about each."""
+    from orchestrator.cli import doctor as command
+
+    raise typer.Exit(command.doctor(as_json=as_json, offline=offline))
+
+
 @ledger_commands.command()
 def rebuild() -> None:
     """Make the ledger again from the run directories."""
     from orchestrator.cli import runs
 
     runs.rebuild()
+
+
+if "_ORCH_COMPLETE" in os.environ or _words[1:2] in (["--install-completion"], ["--show-completion"]):
+    from orchestrator.cli import completion
+
+    completion.use_own_scripts()
+    completion.teach(app)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator import ledger
+from orchestrator.beginning import find_recorded
 from orchestrator.canonical import portable_path
 from orchestrator.cli import bundle
-from orchestrator.cli.run import follow
+from orchestrator.cli.durations import parse_duration
+from orchestrator.cli.run import follow, short_source
 from orchestrator.cli.tell import tell_notes
 from orchestrator.cli.verdict import verdict_lines, why
 from orchestrator.cli.viewer import Wishes
@@ -25,6 +27,7 @@ from orchestrator.paths import Home, open_home
 from orchestrator.project import parse_parameter_options
 from orchestrator.replay import DIFFERS, ReplayRequest, compare, recorded, replay
 from orchestrator.resolve import split_input
+from orchestrator.sweep import sweep
 from orchestrator.variables import user_variables
 
 
@@ -42,6 +45,7 @@ class Asked:
     offline: bool
     keep_work: bool
     grace: float
+    timeout: str | None
     yes: bool
     quiet: bool
     as_json: bool
@@ -52,18 +56,25 @@ def replay_run(asked: Asked) -> int:
     if asked.compare:
         return _compare(asked)
     home = open_home(offline=asked.offline)
+    timeout = None if asked.timeout is None else parse_duration(asked.timeout, "--timeout")
     request = _request(asked, home)
     original = recorded(request.run_id, home)
     if original.bundle is not None:
-        bundle.ask(original, home, yes=asked.yes)
+        bundle.ask(original, home, yes=asked.yes, quiet=asked.quiet)
     about = Circumstances(
-        environ=dict(os.environ), experiment=original.experiment, keep_work=asked.keep_work, grace=asked.grace
+        environ=dict(os.environ),
+        experiment=original.experiment,
+        keep_work=asked.keep_work,
+        grace=asked.grace,
+        timeout=timeout,
     )
+    told = {"source": short_source(original.spec.source.url), "entry_point": original.spec.entry_point}
     done: list[RunRecord] = []
     # One that comes out right after one that did not proves nothing: all are run then.
     while not done or (len(done) < asked.repeat and any(not _is_reproduced(record) for record in done)):
-        directory = create_run_directory(home, new_run_id())
-        wishes = Wishes(quiet=asked.quiet, as_json=asked.as_json)
+        directory = create_run_directory(home, new_run_id(), told)
+        # Quiet is the program too: its output is in the log, and comparing it is what this is about.
+        wishes = Wishes(quiet=asked.quiet, as_json=asked.as_json or asked.quiet)
         code, _ = follow(directory, lambda attachment: replay(request, about, attachment, home=home), wishes, home)
         if code not in (0, DIFFERS):
             return code
@@ -83,6 +94,7 @@ def _compare(asked: Asked) -> int:
         "--env": asked.variables,
         "--input": asked.inputs,
         "--keep-work": asked.keep_work,
+        "--timeout": asked.timeout,
     }
     for option, given in for_a_run.items():
         if given:
@@ -106,21 +118,27 @@ def _is_reproduced(record: RunRecord) -> bool:
 
 def _request(asked: Asked, home: Home) -> ReplayRequest:
     places = [split_input(option, Path.cwd()) for option in asked.inputs]
-    return ReplayRequest(
-        run_id=_run_id(asked, home),
+    request = ReplayRequest(
+        run_id="",
         rules=parse_tolerances(asked.tolerances),
         secret_parameters=parse_parameter_options(asked.parameters),
         secret_variables=user_variables(asked.variables, os.environ),
         inputs={path: portable_path(str(place)) for place, path in places},
     )
+    return replace(request, run_id=_run_id(asked, home))  # a bundle is taken in only when all else is understood
 
 
 def _run_id(asked: Asked, home: Home) -> str:
     if bundle.is_bundle(asked.run):
-        return bundle.take_in(Path(asked.run), home)
+        return bundle.take_in(Path(asked.run), home, quiet=asked.quiet)
     connection = ledger.connect(home)
     try:
-        return ledger.resolve_run(connection, asked.run)
+        sweep(home, connection)
+        return find_recorded(home, connection, asked.run)
+    except OrchError:
+        if "/" in asked.run or asked.run.endswith(".zip") or os.path.lexists(asked.run):
+            return bundle.take_in(Path(asked.run), home)  # which says what is wrong with it
+        raise
     finally:
         connection.close()
 

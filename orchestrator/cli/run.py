@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
+import shutil
 import signal
 import stat
 import sys
@@ -14,11 +16,15 @@ from typing import NoReturn
 
 import typer
 
-from orchestrator.cli.viewer import Seen, Wishes, watch, window_size
+from orchestrator.cli.durations import parse_duration
+from orchestrator.cli.keyboard import window_size
+from orchestrator.cli.tell import tell
+from orchestrator.cli.viewer import Seen, Wishes, watch
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.execute.execute import Attachment, Circumstances
-from orchestrator.execute.launch import Launched, launch
+from orchestrator.execute.launch import launch, leave
 from orchestrator.execute.rundir import RunDirectory, create_run_directory
+from orchestrator.execute.viewers import Watched
 from orchestrator.model import new_run_id
 from orchestrator.paths import Home, open_home
 from orchestrator.resolve import RunRequest
@@ -52,6 +58,8 @@ class Asked:
     keep_work: bool
     stdin: Path | None
     grace: float
+    timeout: str | None
+    detach: bool
     tty: bool
     quiet: bool
     as_json: bool
@@ -87,23 +95,62 @@ def refuse_foreign(
 
 def run(asked: Asked) -> int:
     """Start the run, show it, bring its outputs. Returns the exit code."""
+    if asked.detach and asked.output is not None:
+        raise UsageError("--detach does not wait for the outputs: leave -o out, and bring them later with orch get.")
     home = open_home(offline=asked.offline)
     _check_output(asked.output)
     request, about = _request(asked), _circumstances(asked, home)
-    directory = create_run_directory(home, new_run_id())
-    terminal = asked.tty and not asked.as_json and asked.stdin is None and sys.stdin.isatty() and sys.stdout.isatty()
+    told = {"source": short_source(asked.repository), "entry_point": asked.entry_point, "name": asked.run_name or ""}
+    directory = create_run_directory(home, new_run_id(), told)
+
+    def job(attachment: Attachment) -> int:
+        return run_supervised(request, about, attachment, home=home, cached=asked.cached)
+
+    if asked.detach:
+        return _detach(asked, directory, job)
+    terminal = asked.tty and not asked.as_json and asked.stdin is None and has_terminal()
     if not terminal and not asked.quiet and asked.stdin is None and _has_input():
         print("orch: the program does not get your standard input; --stdin FILE gives it a file.", file=sys.stderr)
-    code, seen = follow(
-        directory,
-        lambda attachment: run_supervised(request, about, attachment, home=home, cached=asked.cached),
-        Wishes(quiet=asked.quiet, as_json=asked.as_json, terminal=terminal),
-        home,
-    )
+    wishes = Wishes(quiet=asked.quiet, as_json=asked.as_json, terminal=terminal)
+    code, seen = follow(directory, job, wishes, home)
+    if seen.detached:
+        tell_detached(directory.run_id)
+        if asked.output is not None:
+            tell("outputs", f"orch get {directory.run_id[:16]} -o {asked.output}")
+        return 0
     run_id = seen.cached or (directory.run_id if seen.ended else None)
     if run_id is not None:
         _finish(asked, run_id, seen, home)
     return code
+
+
+def _detach(asked: Asked, directory: RunDirectory, job: Callable[[Attachment], int]) -> int:
+    leave(launch(directory, job))
+    print(json.dumps({"run_id": directory.run_id}) if asked.as_json else directory.run_id)
+    if not asked.quiet:
+        tell_detached(directory.run_id)
+    return 0
+
+
+def tell_detached(run_id: str) -> None:
+    """Say how a run that goes on is seen again, and ended."""
+    tell("detached", f"orch attach {run_id[:16]} shows it")
+    tell("", f"orch stop {run_id[:16]} ends it")
+
+
+def has_terminal() -> bool:
+    """Whether a person is at the terminal, and this process is the one that they talk to."""
+    try:
+        return sys.stdin.isatty() and sys.stdout.isatty() and os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:  # it is not this session's
+        return False
+
+
+def short_source(repository: str) -> str:
+    """What the user named, as a table shows it: its last part, without a credential."""
+    plain = repository.partition("#")[0].partition("?")[0].rstrip("/")
+    last = plain.rpartition("/")[2].rpartition("@")[2].rpartition(":")[2].removesuffix(".git")
+    return Path.cwd().name if last in ("", ".", "..") else last
 
 
 def follow(directory: RunDirectory, job: Callable[[Attachment], int], wishes: Wishes, home: Home) -> tuple[int, Seen]:
@@ -111,14 +158,24 @@ def follow(directory: RunDirectory, job: Callable[[Attachment], int], wishes: Wi
 
     Raises OrchError when the supervisor is killed.
     """
-    launched = launch(directory, job, window=window_size() if wishes.terminal else None)
+    code, seen = see(launch(directory, job, window=window_size() if wishes.terminal else None), wishes, home)
+    if seen.exit_code is not None and not directory.journal.exists():
+        shutil.rmtree(directory.path, ignore_errors=True)  # it never began, and its error has been seen
+    return code, seen
+
+
+def see(watched: Watched, wishes: Wishes, home: Home) -> tuple[int, Seen]:
+    """Show a run to its end, or until the user leaves it (exit code 0). Raises OrchError when it has no end."""
     try:
-        seen = watch(launched, wishes)
+        seen = watch(watched, wishes)
     except BrokenPipeError:
-        print(f"orch: nobody reads the output; the run goes on: orch logs {directory.run_id}", file=sys.stderr)
+        run_id = watched.directory.run_id
+        print(f"orch: nobody reads the output; the run goes on: orch logs {run_id}", file=sys.stderr)
         raise typer.Exit(128 + signal.SIGPIPE) from None
+    if seen.detached:
+        return 0, seen
     if seen.exit_code is None:
-        _supervisor_is_gone(launched, home)
+        _supervisor_is_gone(watched, home)
     return seen.exit_code, seen
 
 
@@ -173,6 +230,7 @@ def _circumstances(asked: Asked, home: Home) -> Circumstances:
         store_inputs=asked.store_inputs,
         keep_work=asked.keep_work,
         grace=asked.grace,
+        timeout=None if asked.timeout is None else parse_duration(asked.timeout, "--timeout"),
     )
 
 
@@ -217,20 +275,25 @@ def _finish(asked: Asked, run_id: str, seen: Seen, home: Home) -> None:
             ) from error
 
 
-def _supervisor_is_gone(launched: Launched, home: Home) -> NoReturn:
+def _supervisor_is_gone(watched: Watched, home: Home) -> NoReturn:
     """Say what is left of a run whose supervisor was killed."""
     from orchestrator import ledger
     from orchestrator.sweep import sweep
 
-    os.waitpid(launched.pid, 0)  # it may still be going: its files are closed before it is gone
+    watched.wait_until_gone()
+    directory = watched.directory
     connection = ledger.connect(home)
     try:
         sweep(home, connection)
-        record = ledger.read_run(home, launched.directory.run_id)
+        record = ledger.read_run(home, directory.run_id)
     finally:
         connection.close()
     if record is None:
+        shutil.rmtree(directory.path, ignore_errors=True)
         raise OrchError("the run's supervisor was killed before the program was started; nothing was recorded.")
-    compared = record.replay_of is None or record.verdict is not None or record.status not in ("finished", "failed")
-    later = "" if compared else f"; orch replay --compare {record.run_id[:16]} compares it"
+    short = record.run_id[:16]
+    uncompared = record.replay_of is not None and record.verdict is None and record.status in ("finished", "failed")
+    later = f"; orch replay --compare {short} compares it" if uncompared else ""
+    if record.status == "orphaned":
+        later = f": its program lives; orch logs -f {short} shows it, orch stop {short} ends it"
     raise OrchError(f"the supervisor of run {record.run_id} was killed; the run is {record.status}{later}.")

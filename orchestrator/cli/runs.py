@@ -1,11 +1,10 @@
-"""The commands that look at runs: list, show, logs, get, rm."""
+"""The commands that look at recorded runs: list, show, get, rm."""
 
 from __future__ import annotations
 
 import fnmatch
 import json
 import os
-import shutil
 import sqlite3
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, get_args
 
 from orchestrator import environment, ledger, store
+from orchestrator.beginning import find_recorded, find_run
 from orchestrator.canonical import local_path
 from orchestrator.cli import text
 from orchestrator.cli.tell import tell
@@ -31,7 +31,7 @@ def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json
     """`orch list`."""
     if status is not None and status not in get_args(Status):
         raise UsageError(f"--status takes {', '.join(get_args(Status))}, not {status}.")
-    with _ledger() as (home, connection):
+    with open_ledger() as (home, connection):
         rows = ledger.find_runs(connection, limit=limit, experiment=experiment, status=status)
         shown = [ledger.load_run(connection, row.run_id) for row in rows]
         elsewhere = {run["run_id"]: _elsewhere(home, run) for run in shown}
@@ -55,8 +55,8 @@ def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json
 
 def show(wanted: str, *, as_json: bool) -> None:
     """`orch show`."""
-    with _ledger() as (home, connection):
-        run_id = ledger.resolve_run(connection, wanted)
+    with open_ledger() as (home, connection):
+        run_id = find_recorded(home, connection, wanted)
         run = ledger.load_run(connection, run_id)
         if as_json:
             print(json.dumps(run, indent=2))
@@ -90,21 +90,10 @@ def show(wanted: str, *, as_json: bool) -> None:
         print(f"\nwhat it printed: orch logs {wanted}")
 
 
-def logs(wanted: str) -> None:
-    """`orch logs`: the bytes as the program wrote them."""
-    with _ledger() as (home, connection):
-        directory = RunDirectory(home.run(ledger.resolve_run(connection, wanted)))
-    for path, stream in ((directory.stdout, sys.stdout), (directory.stderr, sys.stderr)):
-        if path.exists():
-            with path.open("rb") as log:
-                shutil.copyfileobj(log, stream.buffer)
-            stream.flush()
-
-
 def get(wanted: str, patterns: Sequence[str], output: Path) -> None:
     """`orch get`."""
-    with _ledger() as (home, connection):
-        run_id = ledger.resolve_run(connection, wanted)
+    with open_ledger() as (home, connection):
+        run_id = find_recorded(home, connection, wanted)
     count = bring(home, run_id, patterns, output)
     print(f"{plural(count, 'output')} in {output}", file=sys.stderr)
 
@@ -150,8 +139,8 @@ def remove(wanted: Sequence[str]) -> None:
     """`orch rm`."""
     from orchestrator.remove import remove_run
 
-    with _ledger() as (home, connection):
-        run_ids = [ledger.resolve_run(connection, item) for item in wanted]
+    with open_ledger() as (home, connection):
+        run_ids = [find_run(home, connection, item) for item in wanted]
         for run_id in dict.fromkeys(run_ids):
             freed = remove_run(home, connection, run_id, waiting=_say_waiting)
             print(f"removed run {run_id}, {text.size(freed)} freed")
@@ -180,7 +169,8 @@ def print_record(home: Home, run_id: str) -> None:
 
 
 @contextmanager
-def _ledger() -> Iterator[tuple[Home, sqlite3.Connection]]:
+def open_ledger() -> Iterator[tuple[Home, sqlite3.Connection]]:
+    """The home and its ledger, made true first."""
     home = open_home()
     connection = ledger.connect(home)
     try:
@@ -261,9 +251,10 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
             f"{text.size(usage['peak_memory'])} peak",
         )
     elif (record := ledger.read_run(home, run["run_id"])) and record.supervisor and record.status == "running":
-        yield "supervisor", f"pid {record.supervisor.pid}; kill {record.supervisor.pid} stops the run"
+        yield "supervisor", f"pid {record.supervisor.pid}; orch stop {run['run_id'][:16]} ends the run"
     elif run["status"] == "orphaned":
-        yield "processes", " ".join(map(str, processes_of(run["run_id"])))
+        pids = " ".join(map(str, processes_of(run["run_id"])))
+        yield "processes", f"{pids}; orch stop {run['run_id'][:16]} ends them"
     yield "source", source["url"] + (f"#{source['subdir']}" if source["subdir"] else "")
     named = (
         " (work tree, not committed)" if source["dirty"] else f" ({source['revision']})" if source["revision"] else ""

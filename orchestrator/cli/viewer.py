@@ -7,23 +7,32 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from orchestrator.cli.text import count_line, duration, size
-from orchestrator.execute.launch import SIGNALS, Launched
+from orchestrator.cli.keyboard import Keys, Terminal, split_detach, window_message
+from orchestrator.cli.text import count_line, duration, harmless, size
+from orchestrator.execute.launch import SIGNALS
+from orchestrator.execute.viewers import Watched
 from orchestrator.report import plural
 
-_POLL_SECONDS = 0.03
+if TYPE_CHECKING:
+    from orchestrator.cli.lent import Modes
+
+_POLL_SECONDS, _LOOK_SECONDS = 0.03, 0.25
+"""How long to wait for a log that rings no bell, and for anything else."""
 _CHUNK = 1 << 16
 _INTERRUPTS, _INTERRUPT_SECONDS = 3, 2.0
 _LONG_SECONDS = 2.0
 _LABEL = 14
 """Characters of a line before its text."""
+_CTRL_C = b"\x03"
+_MOST_AHEAD = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,11 @@ class Wishes:
     quiet: bool = False
     as_json: bool = False
     terminal: bool = False
-    """The run has a pseudo-terminal: keys go there, and Ctrl-C with them."""
+    """There is a terminal here: its keys, Ctrl-C with them, go to the program if that has one too."""
+    attached: bool = False
+    """The run was started elsewhere: a signal ends the look at it, not the run."""
+    tail: int | None = None
+    """Show only so many of the lines that each log has when it is opened."""
 
 
 @dataclass(slots=True)
@@ -43,95 +56,154 @@ class Seen:
     exit_code: int | None = None
     cached: str | None = None
     ended: Mapping[str, Any] | None = None
+    detached: bool = False
     phase: tuple[str, str, float] | None = None
-    """The phase that goes on, its text, and when it began."""
+    """The phase that goes on, its text, and when it began, in seconds since the epoch."""
+    waited: int = 0
+    """The seconds that are shown of it."""
     counting: bool = False
     at_line_start: bool = True
     interrupts: list[float] = field(default_factory=list)
 
 
-def window_size() -> tuple[int, int]:
-    """Rows and columns of the terminal."""
-    columns, rows = os.get_terminal_size()
-    return rows, columns
+class _Detached(BaseException):
+    """A signal that ends the look, and not the run."""
 
 
-def watch(launched: Launched, wishes: Wishes) -> Seen:
-    """Show the run until its supervisor has ended; `exit_code` is None when it did so without a last word."""
+def watch(run: Watched, wishes: Wishes) -> Seen:
+    """Show the run until its supervisor has ended, or the user leaves it.
+
+    `exit_code` is None when the supervisor ended without a last word, and for a run that goes on.
+    """
     seen = Seen()
-    logs: dict[str, tuple[FileIO, int]] = {}
-    with contextlib.ExitStack() as cleanup:
-        cleanup.enter_context(_signals_forwarded(launched, wishes))
-        raw = cleanup.enter_context(_RawTerminal(wishes.terminal))
-        over = False
-        while not over:
-            # Whether the supervisor still speaks is asked before its last words are read.
-            over = _wait(launched, raw, seen, polling=bool(logs) and not wishes.terminal)
-            if not logs:
-                _print_waiting(seen)
-            for line in _lines(launched.progress):
-                if "program" in line:
-                    seen.phase = None
-                    logs = _open_logs(launched, wishes, cleanup)
-                    raw.start()
-                if "ended" in line or "end" in line:
-                    _copy(logs, seen)
-                    raw.restore()
-                _show(line, wishes, seen)
-            _copy(logs, seen)
+    try:
+        _watch(run, wishes, seen)
+    except _Detached:
+        seen.detached = True
+    if seen.detached:
+        _end_line(seen)
     return seen
 
 
-def _wait(launched: Launched, raw: _RawTerminal, seen: Seen, *, polling: bool) -> bool:
-    """Wait for the supervisor's bell, for keys, or for the next look at the logs. True when it is gone."""
-    watched = [launched.channel, *([sys.stdin] if raw.active else [])]
-    ready, _, _ = select.select(watched, [], [], _POLL_SECONDS if polling else 1.0)
+def _watch(run: Watched, wishes: Wishes, seen: Seen) -> None:
+    keys = Keys()
+    logs: list[_Log] = []
+    with contextlib.ExitStack() as cleanup:
+        terminal = cleanup.enter_context(Terminal(wishes.terminal))
+        cleanup.enter_context(_signals(run, wishes, keys))
+        over = False
+        while not over and not seen.detached and seen.exit_code is None:
+            # Whether the supervisor still speaks is asked before its last words are read.
+            over = _wait(run, terminal, keys, seen, polling=bool(logs) and not terminal.raw)
+            if not logs:
+                _print_waiting(seen)
+            for line in _lines(run.progress):
+                _copy(logs, seen)
+                if "program" in line:
+                    seen.phase = None
+                    logs = _open_logs(run, wishes, cleanup)
+                    if line.get("terminal") and terminal.start():
+                        keys.unsent[:0] = window_message()  # before what was typed ahead
+                        logs[0].lend(again=wishes.attached)
+                if "ended" in line or "end" in line:
+                    terminal.restore()
+                _show(line, wishes, seen)
+            _copy(logs, seen)
+        if seen.detached and logs:
+            logs[0].take_back()
+
+
+def _wait(run: Watched, terminal: Terminal, keys: Keys, seen: Seen, *, polling: bool) -> bool:
+    """Wait for the supervisor's bell, for keys, or for the next look at the files. True when the supervisor is gone."""
+    if run.channel is None and not run.is_supervised():
+        return True
+    watched = [*([run.channel] if run.channel else []), *([sys.stdin] if terminal.listens else [])]
+    sending = [run.channel] if run.channel and keys.unsent and terminal.raw else []
+    ready, writable, _ = select.select(watched, sending, [], _POLL_SECONDS if polling else _LOOK_SECONDS)
     if sys.stdin in ready:
-        keys = os.read(sys.stdin.fileno(), _CHUNK)
-        _count_interrupts(keys, launched, seen)
-        _send(launched, keys)
-    if launched.channel in ready:
-        try:
-            return not launched.channel.recv(_CHUNK)
-        except OSError:
-            return True
+        _hear(run, terminal, keys, seen)
+    if writable:
+        _send(run, keys)
+    if run.channel in ready:
+        _listen(run)
+        return run.channel is None and not run.is_supervised()
     return False
 
 
-def _count_interrupts(keys: bytes, launched: Launched, seen: Seen) -> None:
+def _listen(run: Watched) -> None:
+    """Take the bells; without a supervisor behind it there is no socket any more."""
+    assert run.channel is not None  # noqa: S101 - selected only then
+    try:
+        if run.channel.recv(_CHUNK):
+            return
+    except OSError:
+        pass
+    run.channel.close()
+    run.channel = None
+
+
+def _hear(run: Watched, terminal: Terminal, keys: Keys, seen: Seen) -> None:
+    from orchestrator.execute.terminal import typed
+
+    try:
+        data = os.read(sys.stdin.fileno(), _CHUNK)
+    except OSError:
+        data = b""
+    if not data:  # the terminal is gone
+        terminal.listens = False
+        return
+    data, keys.held, seen.detached = split_detach(keys.held + data)
+    if terminal.raw:
+        _count_interrupts(data, run, seen)
+    if terminal.raw or len(keys.unsent) < _MOST_AHEAD:  # what is typed ahead is the program's, when there is one
+        keys.unsent += typed(data)
+
+
+def _count_interrupts(data: bytes, run: Watched, seen: Seen) -> None:
     """Ctrl-C is the program's; three within two seconds are for orch."""
     now = time.monotonic()
-    seen.interrupts += [now] * keys.count(b"\x03")
+    seen.interrupts += [now] * data.count(_CTRL_C)
     seen.interrupts = [t for t in seen.interrupts if now - t <= _INTERRUPT_SECONDS]
     if len(seen.interrupts) >= _INTERRUPTS:
         seen.interrupts.clear()
         sys.stderr.write("\r\n  stopping     the run, gently first\r\n")
         sys.stderr.flush()
-        _signal(launched, signal.SIGTERM)
-    elif keys.count(b"\x03") and len(seen.interrupts) == _INTERRUPTS - 1:
+        run.signal(signal.SIGTERM)
+    elif data.count(_CTRL_C) and len(seen.interrupts) == _INTERRUPTS - 1:
         sys.stderr.write("\r\n  note         Ctrl-C is the program's; once more at once stops the run\r\n")
         sys.stderr.flush()
 
 
-def _send(launched: Launched, keys: bytes) -> None:
-    from orchestrator.execute.terminal import typed
-
-    with contextlib.suppress(OSError):
-        launched.channel.sendall(typed(keys))
-
-
-def _signal(launched: Launched, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(launched.pid, number)
+def _send(run: Watched, keys: Keys) -> None:
+    """Send what the supervisor takes now. It takes no more while the program does not read."""
+    assert run.channel is not None  # noqa: S101 - selected only then
+    try:
+        del keys.unsent[: run.channel.send(keys.unsent, socket.MSG_DONTWAIT)]
+    except BlockingIOError:
+        return
+    except OSError:
+        keys.unsent.clear()
 
 
 @contextlib.contextmanager
-def _signals_forwarded(launched: Launched, wishes: Wishes) -> Iterator[None]:
+def _signals(run: Watched, wishes: Wishes, keys: Keys) -> Iterator[None]:
+    def detach(*_: object) -> None:
+        raise _Detached
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    def forward(number: int, _: object) -> None:
+        run.signal(signal.Signals(number))
+
+    def resized(*_: object) -> None:
+        keys.unsent += window_message()
+
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGWINCH)}
-    signal.signal(signal.SIGINT, lambda number, _: _signal(launched, number))
-    signal.signal(signal.SIGTERM, lambda number, _: _signal(launched, number))
+    signal.signal(signal.SIGINT, detach if wishes.attached else forward)
+    signal.signal(signal.SIGTERM, leave if wishes.attached else forward)
     if wishes.terminal:
-        signal.signal(signal.SIGWINCH, lambda *_: _tell_size(launched))
+        signal.signal(signal.SIGWINCH, resized)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         yield
@@ -140,64 +212,61 @@ def _signals_forwarded(launched: Launched, wishes: Wishes) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _tell_size(launched: Launched) -> None:
-    from orchestrator.execute.terminal import window
+@dataclass(slots=True)
+class _Log:
+    """A log that is copied to a stream; with `modes`, to the terminal that the program has."""
 
-    with contextlib.suppress(OSError):
-        launched.channel.sendall(window(window_size()))
+    file: FileIO
+    target: int
+    modes: Modes | None = None
+    shown_before: int = 0
+    """How many bytes of it another viewer may have shown."""
 
+    def lend(self, *, again: bool) -> None:
+        """From now on the program has the terminal; with `again` it may have had another."""
+        from orchestrator.cli.lent import Modes
 
-class _RawTerminal:
-    """The terminal, raw from the program's start to its end; always given back as it was."""
+        self.modes = Modes()
+        self.shown_before = os.fstat(self.file.fileno()).st_size if again else 0
 
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
-        self.active = False
-        self._before: list[Any] = []
+    def read(self) -> bytes:
+        from_before = self.file.tell() < self.shown_before
+        data = self.file.read(_CHUNK)
+        if self.modes is not None:
+            self.modes.note(data)
+        if from_before and data:
+            from orchestrator.cli.lent import without_questions
 
-    def __enter__(self) -> _RawTerminal:
-        if self.wanted:
-            import termios
+            return without_questions(data) or b"\0"  # which a terminal does not show
+        return data
 
-            self._before = termios.tcgetattr(sys.stdin)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.restore()
-
-    def start(self) -> None:
-        if self.wanted and not self.active:
-            import termios
-            import tty
-
-            tty.setraw(sys.stdin, termios.TCSADRAIN)  # what was typed ahead stays
-            self.active = True
-
-    def restore(self) -> None:
-        if self.active:
-            import termios
-
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
-            self.active = False
+    def take_back(self) -> None:
+        if self.modes is not None:
+            os.write(self.target, self.modes.undo())
 
 
-def _open_logs(launched: Launched, wishes: Wishes, cleanup: contextlib.ExitStack) -> dict[str, tuple[FileIO, int]]:
+def _open_logs(run: Watched, wishes: Wishes, cleanup: contextlib.ExitStack) -> list[_Log]:
     if wishes.as_json and wishes.quiet:
-        return {}
+        return []
     stdout = 2 if wishes.as_json else 1
-    opened: dict[str, tuple[FileIO, int]] = {}
-    for name, path, target in (("out", launched.directory.stdout, stdout), ("err", launched.directory.stderr, 2)):
-        opened[name] = cleanup.enter_context(path.open("rb", buffering=0)), target
+    opened = []
+    for path, target in ((run.directory.stdout, stdout), (run.directory.stderr, 2)):
+        file = cleanup.enter_context(path.open("rb", buffering=0))
+        if wishes.tail is not None:
+            from orchestrator.cli.logs import start_of_tail
+
+            file.seek(start_of_tail(file, wishes.tail))
+        opened.append(_Log(file, target))
     return opened
 
 
-def _copy(logs: dict[str, tuple[FileIO, int]], seen: Seen) -> None:
-    for file, target in logs.values():
-        while data := file.read(_CHUNK):
+def _copy(logs: list[_Log], seen: Seen) -> None:
+    for log in logs:
+        while data := log.read():
             _end_count(seen)
             seen.at_line_start = data.endswith(b"\n")
             while data:
-                data = data[os.write(target, data) :]
+                data = data[os.write(log.target, data) :]
 
 
 def _lines(progress: BinaryIO) -> Iterator[dict[str, Any]]:
@@ -206,9 +275,10 @@ def _lines(progress: BinaryIO) -> Iterator[dict[str, Any]]:
     data = progress.read()
     whole = data.rfind(b"\n") + 1
     progress.seek(start + whole)
-    for line in data[:whole].splitlines():
-        if line.strip():
-            yield json.loads(line)
+    lines = [json.loads(line) for line in data[:whole].splitlines() if line.endswith(b"}")]  # none a full disk cut off
+    for number, line in enumerate(lines, 1):
+        if "done" not in line or number == len(lines):  # a count that has passed is nobody's interest
+            yield line
 
 
 def _show(line: Mapping[str, Any], wishes: Wishes, seen: Seen) -> None:
@@ -226,17 +296,23 @@ def _show(line: Mapping[str, Any], wishes: Wishes, seen: Seen) -> None:
     elif "done" in line:
         _print_count(line, seen)
     elif "phase" in line:
-        _print(line["phase"], line["text"], seen)
-        seen.phase = line["phase"], line["text"], time.monotonic()
+        text = harmless(line["text"])
+        _print(line["phase"], text, seen)
+        seen.phase, seen.waited = (line["phase"], text, line.get("at", time.time())), 0
 
 
 def _print(label: str, text: str, seen: Seen) -> None:
+    _end_line(seen)
+    sys.stderr.write(f"{_dim(f'  {label:<12}')} {text}\n")
+    sys.stderr.flush()
+
+
+def _end_line(seen: Seen) -> None:
     _end_count(seen)
     if not seen.at_line_start:
         sys.stderr.write("\n")
+        sys.stderr.flush()
         seen.at_line_start = True
-    sys.stderr.write(f"{_dim(f'  {label:<12}')} {text}\n")
-    sys.stderr.flush()
 
 
 def _print_waiting(seen: Seen) -> None:
@@ -244,7 +320,10 @@ def _print_waiting(seen: Seen) -> None:
     if seen.phase is None or seen.exit_code is not None or not sys.stderr.isatty():
         return
     label, text, since = seen.phase
-    seconds = time.monotonic() - since
+    seconds = time.time() - since
+    if int(seconds) == seen.waited:
+        return
+    seen.waited = int(seconds)
     fits = len(text) + 24 < os.get_terminal_size(2).columns  # a line that was broken could not be written again
     if seconds >= _LONG_SECONDS and fits and not seen.counting:
         sys.stderr.write(f"\x1b[A\r\x1b[K{_dim(f'  {label:<12}')} {text}  {seconds:.0f} s\n")
@@ -271,14 +350,14 @@ def _print_error(line: Mapping[str, Any], seen: Seen) -> None:
     _end_count(seen)
     if os.environ.get("ORCH_LOG") == "debug" and "traceback" in line:
         sys.stderr.write(line["traceback"])
-    sys.stderr.write(f"orch: {line['error']}\n")
+    sys.stderr.write(f"orch: {harmless(line['error'])}\n")
     if "traceback" in line and os.environ.get("ORCH_LOG") != "debug":
         sys.stderr.write("ORCH_LOG=debug shows where.\n")
 
 
 def _print_end(line: Mapping[str, Any], seen: Seen) -> None:
     for note in line["notes"]:
-        _print("note", note, seen)
+        _print("note", harmless(note), seen)
     facts = [
         duration(line["seconds"]),
         f"{size(line['memory'])} peak",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator import environment, journal, project, source, store
+from orchestrator.canonical import portable_path
 from orchestrator.errors import OrchError
 from orchestrator.execute.events import EventReader
 from orchestrator.execute.host import host_facts
@@ -20,6 +20,7 @@ from orchestrator.execute.identity import identify
 from orchestrator.execute.outputs import Inventory, WorkDirectory, collect_outputs, take_inventory
 from orchestrator.execute.rundir import ProgressWriter, RunDirectory, now_text
 from orchestrator.execute.supervisor import Ended, Interrupted, NotStartedError, Program, StopRequest, supervise
+from orchestrator.execute.viewers import Viewers
 from orchestrator.files import remove_tree
 from orchestrator.inputs import Placed, place_inputs, store_input, written_through
 from orchestrator.model import Output, RunRecord, RunSpec
@@ -35,14 +36,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """The run's own directory, its progress, and the viewer that it was started with."""
+    """The run's own directory, its progress, and those who view it."""
 
     directory: RunDirectory
     progress: ProgressWriter
     stop: StopRequest
-    viewer: socket.socket | None = None
+    viewers: Viewers
     window: tuple[int, int] | None = None
-    """Rows and columns of the viewer's terminal; None for a run without one."""
+    """Rows and columns of the first viewer's terminal; None for a run without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ class Circumstances:
     parent: str | None = None
     replay_of: str | None = None
     grace: float = 10.0
+    timeout: float | None = None
+    """After how many seconds the program is stopped, if ever."""
     keep_work: bool = False
     verify: Literal["quick", "full"] = "quick"
     """How the environment is looked at before it is used (see `environment.use_prefix`)."""
@@ -98,7 +101,7 @@ def execute(
         work.artifacts.mkdir()
         before = take_inventory(work.checkout)
 
-        ended, log = _supervised(spec, about, attachment, work, prefix, notes, began)
+        ended, log = _supervised(spec, about, attachment, work, prefix, notes, began, home)
 
         log.note(*_changes(placed, prefix))
         try:
@@ -174,6 +177,7 @@ def _supervised(
     prefix: Prefix,
     notes: list[str],
     began: Callable[[RunRecord], object],
+    home: Home,
 ) -> tuple[Ended, _Log]:
     directory = attachment.directory
     program = _program(spec, about, directory, work, prefix)
@@ -188,7 +192,7 @@ def _supervised(
     def started(pid: int) -> None:
         # From here on a program runs: the ledger, an index, must not keep us from looking after it.
         try:
-            attachment.progress.write({"program": pid})
+            attachment.progress.write({"program": pid, "terminal": terminal is not None})
             began(current_record(directory))
         except (OSError, OrchError) as error:
             log.note(f"the run could not be indexed when it began: {error}")
@@ -196,16 +200,16 @@ def _supervised(
     terminal = _open_terminal(attachment)
     values = {**spec.parameters, **dict.fromkeys(spec.secret_parameters, "***")}
     attachment.progress("running", project.shown_command(spec.command, values))
-    directory.record("created", **_created(spec, about, notes))
+    directory.record("created", **_created(spec, about, notes, home))
     try:
         ended = supervise(
             program,
             directory,
             stop=attachment.stop,
             grace=about.grace,
-            viewer=attachment.viewer,
+            timeout=about.timeout,
+            viewers=attachment.viewers,
             terminal=terminal,
-            ring=attachment.progress.ring,
             born=born,
             started=started,
             tick=log.tick,
@@ -247,7 +251,13 @@ def _program(
     return Program([bash, "-c", script.text], work.project, variables, stdin, (prefix.use_fd,))
 
 
-def _created(spec: RunSpec, about: Circumstances, notes: list[str]) -> dict[str, Any]:
+def _folders(home: Home) -> dict[str, str]:
+    """Where runs have their folders: what a program writes of its own place is another on each machine."""
+    places = {"work": home.work, "runs": home.runs, "envs": home.envs}
+    return {name: portable_path(str(place)) for name, place in places.items()}
+
+
+def _created(spec: RunSpec, about: Circumstances, notes: list[str], home: Home) -> dict[str, Any]:
     me = identify(os.getpid())
     return {
         "spec": spec_to_json(spec),
@@ -257,7 +267,7 @@ def _created(spec: RunSpec, about: Circumstances, notes: list[str]) -> dict[str,
         "parent": about.parent,
         "replay_of": about.replay_of,
         "params": dict(about.params),
-        "host": host_facts(host_variables(about.environ)),
+        "host": host_facts(host_variables(about.environ)) | {"folders": _folders(home)},
         "supervisor": None if me is None else fields_to_json(me),
         "notes": notes,
     }

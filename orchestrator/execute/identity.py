@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Literal
@@ -27,6 +29,29 @@ def state_of(identity: ProcessIdentity) -> Literal["alive", "dead", "elsewhere"]
     if namespace != own_namespace:
         return "elsewhere"  # another container on this machine, whose pids are not ours
     return "alive" if _start_of(identity.pid) == identity.start else "dead"
+
+
+def send_signal(identity: ProcessIdentity, number: signal.Signals) -> bool:
+    """Send a signal to that very process, never to a later one with its pid; whether it was there to get it."""
+    if not hasattr(os, "pidfd_open"):  # as close as it gets elsewhere
+        if state_of(identity) != "alive":
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(identity.pid, number)
+        return True
+    try:
+        process = os.pidfd_open(identity.pid)
+    except OSError:
+        return False
+    try:
+        if state_of(identity) != "alive":
+            return False
+        signal.pidfd_send_signal(process, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(process)
+    return True
 
 
 def machine_id() -> str:

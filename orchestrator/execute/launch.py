@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import BinaryIO, NoReturn
+from typing import NoReturn
 
 from orchestrator.errors import OrchError
 from orchestrator.execute.execute import Attachment
 from orchestrator.execute.identity import identify
-from orchestrator.execute.rundir import ProgressWriter, RunDirectory
+from orchestrator.execute.rundir import HEARTBEAT_SECONDS, ProgressWriter, RunDirectory
 from orchestrator.execute.supervisor import Interrupted, listen_for_signals
+from orchestrator.execute.viewers import Viewers, Watched, open_viewers
 from orchestrator.records import fields_to_json
 
 SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
-@dataclass(frozen=True, slots=True)
-class Launched:
-    """A run that has a supervisor: its directory, the supervisor's pid, the socket to it, and its open progress file.
-
-    The file stays readable when the supervisor removes the directory of a run that never began.
-    """
-
-    directory: RunDirectory
-    pid: int
-    channel: socket.socket
-    progress: BinaryIO
-
-
 def launch(
     directory: RunDirectory, job: Callable[[Attachment], int], *, window: tuple[int, int] | None = None
-) -> Launched:
+) -> Watched:
     """Fork a supervisor that does `job` and writes its exit code as the last line of the run's progress.
 
     Call it before anything heavy is imported: what this process holds, the supervisor holds for the whole run.
-    Afterwards SIGNALS are blocked here, for the caller to unblock when it has its handlers.
+    Afterwards SIGNALS are blocked here, for the caller to unblock when it has its handlers. A directory in which no
+    run began stays, with the error in its progress, for the one who has shown it to remove.
     """
     progress = directory.progress.open("rb")
     _say_who_supervises(directory)  # until the supervisor says it itself, it is this process
@@ -54,27 +42,37 @@ def launch(
         here.close()
         _supervisor(directory, job, there, window)
     there.close()
-    return Launched(directory, pid, here, progress)
+    return Watched(directory, progress, identify(pid), here)
+
+
+def leave(watched: Watched) -> None:
+    """Wait until the supervisor stands on its own, so that this process may end."""
+    assert watched.channel is not None  # noqa: S101 - launch gives one
+    watched.channel.recv(1)
+    watched.channel.close()
 
 
 def _supervisor(
     directory: RunDirectory,
     job: Callable[[Attachment], int],
-    viewer: socket.socket,
+    first: socket.socket,
     window: tuple[int, int] | None,
 ) -> NoReturn:
     code = OrchError.exit_code
-    viewer.setblocking(False)
-    progress = ProgressWriter(directory, viewer.fileno())
+    viewers = Viewers()
+    progress = ProgressWriter(directory, lambda: viewers.ring())
     try:
-        progress.write({"begun": os.getpid()})
         os.setsid()
         _leave_terminal(directory)
         _say_who_supervises(directory)
         stop = listen_for_signals()
+        _beat(directory)
+        viewers = open_viewers(directory)
+        viewers.add(first)
+        progress.write({"begun": os.getpid()})
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            code = job(Attachment(directory, progress, stop, viewer, window))
+            code = job(Attachment(directory, progress, stop, viewers, window))
         except OrchError as error:
             code = error.exit_code
             progress.write({"error": str(error)})
@@ -87,11 +85,21 @@ def _supervisor(
             )
     finally:
         try:
+            directory.socket.unlink(missing_ok=True)
             progress.write({"end": code})
-            if not directory.journal.exists():
-                shutil.rmtree(directory.path, ignore_errors=True)
         finally:
             os._exit(0)  # also on a full disk: this process must never go on with its parent's work
+
+
+def _beat(directory: RunDirectory) -> None:
+    """Beat from now on, whatever this process does or waits for."""
+
+    def beat(*_: object) -> None:
+        with contextlib.suppress(OSError):
+            directory.beat()
+
+    signal.signal(signal.SIGALRM, beat)
+    signal.setitimer(signal.ITIMER_REAL, HEARTBEAT_SECONDS, HEARTBEAT_SECONDS)
 
 
 def _say_who_supervises(directory: RunDirectory) -> None:

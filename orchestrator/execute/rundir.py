@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from orchestrator import journal
 from orchestrator.errors import OrchError
+from orchestrator.model import ProcessIdentity
 from orchestrator.paths import Home
 
 HEARTBEAT_SECONDS = 10.0
@@ -60,6 +62,16 @@ class RunDirectory:
         return self.path / "supervisor.json"
 
     @property
+    def socket(self) -> Path:
+        """Where viewers knock while the run has a supervisor."""
+        return self.path / "viewers"
+
+    @property
+    def asked_grace(self) -> Path:
+        """The seconds that somebody who asks for the run's end gives it, in place of its own grace."""
+        return self.path / "grace"
+
+    @property
     def supervisor_log(self) -> Path:
         """What orch itself had to say, tracebacks included."""
         return self.path / "supervisor.log"
@@ -72,24 +84,45 @@ class RunDirectory:
         """Say that the supervisor lives, for machines that can't ask for its process."""
         os.utime(self.supervisor)
 
+    def heard(self) -> float | None:
+        """When the supervisor last said that it lives, in seconds since the epoch."""
+        try:
+            return self.supervisor.stat().st_mtime
+        except OSError:
+            return None
 
-def create_run_directory(home: Home, run_id: str) -> RunDirectory:
-    """A new, empty run directory. Raises OrchError when the disk does not take it."""
+    def supervised_by(self) -> ProcessIdentity | None:
+        """The supervisor, as it said itself; None when it could not."""
+        try:
+            return ProcessIdentity(**json.loads(self.supervisor.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def told(self) -> list[dict[str, Any]]:
+        """What viewers have been told so far."""
+        return journal.read(self.progress)[0]
+
+
+def create_run_directory(home: Home, run_id: str, asked: Mapping[str, str]) -> RunDirectory:
+    """A new run directory, which tells only what was `asked`: `source`, `entry_point`, ..., as people read it.
+
+    Raises OrchError when the disk does not take it.
+    """
     directory = RunDirectory(home.run(run_id))
     try:
         directory.path.mkdir(mode=0o700)
-        directory.progress.touch()
+        journal.append(directory.progress, [{"asked": dict(asked), "at": round(time.time(), 4)}])
     except OSError as error:
         raise OrchError(f"{home.runs} can't take a new run: {error.strerror}.") from error
     return directory
 
 
 class ProgressWriter:
-    """A Report that writes to a run's progress file, and rings a bell after each line."""
+    """A Report that writes to a run's progress file, and wakes its viewers after each line."""
 
-    def __init__(self, directory: RunDirectory, bell: int | None) -> None:
+    def __init__(self, directory: RunDirectory, ring: Callable[[], None]) -> None:
         self._path = directory.progress
-        self._bell = bell
+        self._ring = ring
         self._counted = 0.0
 
     def __call__(self, phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
@@ -105,17 +138,7 @@ class ProgressWriter:
     def write(self, line: Mapping[str, Any]) -> None:
         """Add one line for viewers, with the time at which it was written (seconds since the epoch)."""
         journal.append(self._path, [{**line, "at": round(time.time(), 4)}])
-        self.ring()
-
-    def ring(self) -> None:
-        """Wake the viewer that the run was started with, if it is still there."""
-        if self._bell is not None:
-            try:
-                os.write(self._bell, b"\n")
-            except BlockingIOError:
-                pass  # it has not read the last one yet, so it will look anyway
-            except OSError:
-                self._bell = None
+        self._ring()
 
 
 def now_text() -> str:

@@ -17,16 +17,18 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import OrchError
-from orchestrator.execute.rundir import HEARTBEAT_SECONDS, RunDirectory
+from orchestrator.execute.rundir import RunDirectory
 from orchestrator.execute.tree import ProcessTree, adopt_orphans, sample, signal_tree
 from orchestrator.model import Usage
 
 if TYPE_CHECKING:
     from orchestrator.execute.terminal import Terminal
+    from orchestrator.execute.viewers import Viewers
 
 _FIRST_SAMPLE, _SAMPLE_SECONDS = 0.05, 1.0
 _CHUNK = 1 << 16
 _ENOUGH = 3
+_MOST_TYPED = 1 << 20
 
 
 class Interrupted(BaseException):
@@ -94,9 +96,9 @@ def supervise(
     *,
     stop: StopRequest,
     grace: float,
-    viewer: socket.socket | None,
+    timeout: float | None,
+    viewers: Viewers,
     terminal: Terminal | None,
-    ring: Callable[[], None],
     born: Callable[[], None],
     started: Callable[[int], None],
     tick: Callable[[], None],
@@ -104,16 +106,16 @@ def supervise(
     """Start the program, wait for its end and that of all its descendants, and say how it went.
 
     `born` is called in the new process before it becomes the program, so that no program ever runs unrecorded;
-    `started` then with its pid, `tick` about once a second, `ring` when the log of a terminal has grown. A stop
-    request is forwarded to the process group; what still lives after `grace` seconds, or at the third request, is
-    killed. Raises NotStartedError when the program can't be started.
+    `started` then with its pid, `tick` about once a second. A stop request, or the end of `timeout` seconds, is
+    forwarded to the process group; what still lives after `grace` seconds, or at the third request, is killed. Raises
+    NotStartedError when the program can't be started.
     """
     adopt_orphans()
     begin = time.monotonic()
     stop.program_runs = True
     process = _start(program, directory, terminal, born)
     gc.enable()
-    loop = _Loop(ProcessTree(process.pid), directory, stop, grace, viewer, terminal, ring)
+    loop = _Loop(ProcessTree(process.pid), directory, stop, grace, timeout, viewers, terminal)
     try:
         started(process.pid)
         loop.run(process, tick)
@@ -172,31 +174,36 @@ class _Loop:
     directory: RunDirectory
     stop: StopRequest
     grace: float
-    viewer: socket.socket | None
+    timeout: float | None
+    viewers: Viewers
     terminal: Terminal | None
-    ring: Callable[[], None]
     selector: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
     wake: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
-    typed: bytearray = field(default_factory=bytearray)
+    hears: bool = True
+    """Whether the viewers' keys are taken: not while the program has a lot of them to read."""
     log: int = -1
     status: int | None = None
     children: tuple[float, int] = (0.0, 0)
     forwarded: int = 0
-    stopped_by: int | None = None
+    stopped_by: str | None = None
+    """What asked for the end: a signal's name, or the timeout."""
     deadline: float | None = None
     killed: bool = False
     left: int = 0
 
     def run(self, process: subprocess.Popen[bytes], tick: Callable[[], None]) -> None:
         self._watch()
-        now = time.monotonic()
-        next_sample, next_tick, next_beat, interval = now + _FIRST_SAMPLE, now + 1.0, now, _FIRST_SAMPLE
+        begin = time.monotonic()
+        next_sample, next_tick, interval = begin + _FIRST_SAMPLE, begin + 1.0, _FIRST_SAMPLE
         while True:
             self._reap(process)
             if self.status is not None and self._tree_has_ended():
                 break
-            self._forward_stop()
             now = time.monotonic()
+            if self.timeout is not None and now - begin >= self.timeout:
+                self._stop(signal.SIGTERM, f"its timeout of {self.timeout:.10g} s")
+                self.timeout = None
+            self._forward_stop()
             if now >= next_sample:
                 sample(self.tree)
                 interval = min(2 * interval, _SAMPLE_SECONDS)  # short runs are seen too, long ones not disturbed
@@ -204,10 +211,8 @@ class _Loop:
             if now >= next_tick:
                 tick()
                 next_tick = now + 1.0
-            if now >= next_beat:
-                self.directory.beat()
-                next_beat = now + HEARTBEAT_SECONDS
             waits = [next_sample, next_tick, *([self.deadline] if self.deadline else [])]
+            waits += [begin + self.timeout] if self.timeout is not None else []
             self._serve(max(0.0, min(waits) - time.monotonic()))
         self._drain()
 
@@ -223,10 +228,10 @@ class _Loop:
             )
         stopped = self.stopped_by
         if stopped is None and self.terminal is not None and code in (-signal.SIGINT, 128 + signal.SIGINT):
-            stopped = signal.SIGINT  # Ctrl-C went to the program itself
+            stopped = signal.SIGINT.name  # Ctrl-C went to the program itself
         reason = None
         if stopped is not None:
-            reason = f"stopped by {signal.Signals(stopped).name}"
+            reason = f"stopped by {stopped}"
             reason += ", then killed" if self.killed else ""
         elif code < 0:
             reason = f"ended by {signal.Signals(-code).name}"
@@ -256,43 +261,71 @@ class _Loop:
         signal.set_wakeup_fd(self.wake[1].fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self.selector.register(self.wake[0], selectors.EVENT_READ)
-        if self.viewer is not None:
-            self.viewer.setblocking(False)
-            self.selector.register(self.viewer, selectors.EVENT_READ)
+        for viewer in self.viewers.connected:
+            self.selector.register(viewer, selectors.EVENT_READ)
+        self._take_viewers()
+        if self.viewers.listener is not None:
+            self.selector.register(self.viewers.listener, selectors.EVENT_READ)
         if self.terminal is not None:
             os.close(self.terminal.slave)
             self.log = os.open(self.directory.stdout, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             self.selector.register(self.terminal.master, selectors.EVENT_READ)
 
     def _serve(self, seconds: float) -> None:
-        for key, _ in self.selector.select(seconds):
+        for key, events in self.selector.select(seconds):
             if key.fileobj is self.wake[0]:
                 self.wake[0].recv(_CHUNK)
-            elif key.fileobj is self.viewer:
-                self._hear_viewer()
-            else:
+            elif key.fileobj is self.viewers.listener:
+                self._take_viewers()
+            elif isinstance(key.fileobj, socket.socket):
+                self._hear(key.fileobj)
+            elif events & selectors.EVENT_READ:
                 self._copy_terminal()
-        if self.terminal is not None and self.terminal.pending:
-            from orchestrator.execute.terminal import feed
+        self._feed_terminal()
 
-            feed(self.terminal)
+    def _take_viewers(self) -> None:
+        listener = self.viewers.listener
+        for viewer in self.viewers.accept():
+            if self.hears:
+                self.selector.register(viewer, selectors.EVENT_READ)
+        if listener is not None and self.viewers.listener is None and listener in self.selector.get_map():
+            self.selector.unregister(listener)
 
-    def _hear_viewer(self) -> None:
-        assert self.viewer is not None  # noqa: S101 - registered only then
+    def _hear(self, viewer: socket.socket) -> None:
         try:
-            data = self.viewer.recv(_CHUNK)
+            data = viewer.recv(_CHUNK)
         except BlockingIOError:
             return
         except OSError:
             data = b""
-        if not data:  # it has gone; the run goes on
-            self.selector.unregister(self.viewer)
-            self.viewer = None
-        elif self.terminal is not None:
-            from orchestrator.execute.terminal import receive
+        from orchestrator.execute.terminal import receive
 
-            self.typed += data
-            receive(self.typed, self.terminal)
+        buffer = self.viewers.connected[viewer]
+        buffer += data
+        if not data or not receive(buffer, self.terminal):  # it has gone, or is no viewer; the run goes on
+            self.selector.unregister(viewer)
+            del self.viewers.connected[viewer]
+            viewer.close()
+
+    def _feed_terminal(self) -> None:
+        """Give the program what was typed, and take more only when it keeps up."""
+        if self.terminal is None or self.terminal.master not in self.selector.get_map():
+            return
+        from orchestrator.execute.terminal import feed
+
+        if self.terminal.pending:
+            feed(self.terminal)
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.terminal.pending else 0)
+        if self.selector.get_key(self.terminal.master).events != wanted:
+            self.selector.modify(self.terminal.master, wanted)
+        hears = len(self.terminal.pending) < _MOST_TYPED
+        if hears != self.hears:
+            self.hears = hears
+            for viewer in self.viewers.connected:
+                if hears:
+                    self.selector.register(viewer, selectors.EVENT_READ)
+                else:
+                    self.selector.unregister(viewer)
 
     def _copy_terminal(self) -> bool:
         """One chunk of the program's output into the log; False at the end."""
@@ -307,7 +340,7 @@ class _Loop:
             self.selector.unregister(self.terminal.master)
             return False
         os.write(self.log, data)
-        self.ring()
+        self.viewers.ring()
         return True
 
     def _drain(self) -> None:
@@ -357,14 +390,28 @@ class _Loop:
         return True
 
     def _forward_stop(self) -> None:
-        now = time.monotonic()
         if self.stop.count > self.forwarded:
             self.forwarded += 1
-            self.stopped_by = self.stopped_by or self.stop.number
-            signal_tree(self.tree, self.stop.number)
-            impatient = self.forwarded >= _ENOUGH
-            self.deadline = now if impatient else self.deadline or now + self.grace
+            self._stop(self.stop.number, signal.Signals(self.stop.number).name)
+        now = time.monotonic()
         if self.deadline is not None and now >= self.deadline:
             self.killed = True
             signal_tree(self.tree, signal.SIGKILL)
             self.deadline = now + 0.2
+
+    def _stop(self, number: int, by: str) -> None:
+        """Ask the program for its end. An impatient third request, or one that gives it no time, kills it at once."""
+        self.stopped_by = self.stopped_by or by
+        signal_tree(self.tree, number)
+        grace = 0.0 if self.forwarded >= _ENOUGH else _asked_grace(self.directory, self.grace)
+        deadline = time.monotonic() + grace
+        self.deadline = deadline if self.deadline is None else min(deadline, self.deadline)
+
+
+def _asked_grace(directory: RunDirectory, usual: float) -> float:
+    """The seconds that whoever asks for the end gives the program."""
+    try:
+        asked = float(directory.asked_grace.read_bytes())
+    except (OSError, ValueError):
+        return usual
+    return asked if asked >= 0 else usual  # not a number is none

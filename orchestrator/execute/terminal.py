@@ -1,6 +1,6 @@
-"""The pseudo-terminal of a run, and what its first viewer sends to it. POSIX only.
+"""The pseudo-terminal of a run, and what its viewers send to it. POSIX only.
 
-Viewer to supervisor, over the socket that both have since the fork: one byte kind, two bytes length (big endian),
+Viewer to supervisor, over the socket between them: one byte kind, two bytes length (big endian),
 then that many bytes. `i` is typed input, `w` the window's rows and columns (two bytes each).
 """
 
@@ -58,18 +58,23 @@ def window(size: tuple[int, int]) -> bytes:
     return _HEAD.pack(WINDOW, _SIZE.size) + _SIZE.pack(*size)
 
 
-def receive(buffer: bytearray, terminal: Terminal) -> None:
-    """Act on the whole messages in `buffer`, and remove them from it."""
+def receive(buffer: bytearray, terminal: Terminal | None) -> bool:
+    """Act on the whole messages in `buffer`, and remove them from it. False when it holds something else."""
     while len(buffer) >= _HEAD.size:
         kind, length = _HEAD.unpack_from(buffer)
+        if kind not in (TYPED, WINDOW) or length > _LONGEST or (kind == WINDOW and length != _SIZE.size):
+            return False
         if len(buffer) < _HEAD.size + length:
-            return
+            return True
         body = bytes(buffer[_HEAD.size : _HEAD.size + length])
         del buffer[: _HEAD.size + length]
+        if terminal is None:
+            continue
         if kind == TYPED:
             terminal.pending += body
-        elif kind == WINDOW and length == _SIZE.size:
+        else:
             resize(terminal, _SIZE.unpack(body))
+    return True
 
 
 def feed(terminal: Terminal) -> None:

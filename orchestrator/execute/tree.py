@@ -82,16 +82,22 @@ def signal_tree(tree: ProcessTree, number: int) -> None:
 def processes_of(run_id: str) -> list[int]:
     """The pids of living processes that a run started, by the `ORCH_RUN_ID` in their variables.
 
-    For a run whose supervisor is gone; processes of other users can't be asked.
+    For a run whose supervisor is gone; processes of other users can't be asked, and this process is not one of them.
     """
     import psutil
 
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get("ORCH_RUN_ID") == run_id and not _is_zombie(process):
-                found.append(process.pid)
-    return found
+    return [pid for pid in psutil.pids() if pid != os.getpid() and belongs_to(pid, run_id)]
+
+
+def belongs_to(pid: int, run_id: str) -> bool:
+    """Whether that process lives, and was started by the run."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return process.environ().get("ORCH_RUN_ID") == run_id and not _is_zombie(process)
+    except (psutil.Error, OSError):
+        return False
 
 
 def _is_zombie(process: psutil.Process) -> bool:

@@ -5,8 +5,17 @@ standard library only.
 """
 
 from orchestrator.ledger.connection import connect, network_file_system
-from orchestrator.ledger.kept import blobs_of, folder_inputs, is_named, live_runs, package_count, runs_by_lock
+from orchestrator.ledger.kept import (
+    blobs_of,
+    folder_inputs,
+    is_named,
+    live_runs,
+    package_count,
+    runs_by_lock,
+    uncompared_runs,
+)
 from orchestrator.ledger.query import (
+    CANDIDATES,
     RunRow,
     experiment_name,
     find_by_spec,
@@ -30,6 +39,7 @@ from orchestrator.ledger.write import (
 )
 
 __all__ = [
+    "CANDIDATES",
     "RunRow",
     "append_metrics",
     "blobs_of",
@@ -54,6 +64,7 @@ __all__ = [
     "resolve_run",
     "runs_by_lock",
     "short_id",
+    "uncompared_runs",
     "varying_outputs",
     "version_key",
     "write_environment",

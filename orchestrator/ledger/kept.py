@@ -15,6 +15,16 @@ def live_runs(connection: sqlite3.Connection) -> list[str]:
     return [row[0] for row in rows]
 
 
+def uncompared_runs(connection: sqlite3.Connection) -> list[str]:
+    """The ids of the replays that have ended here, and have no verdict: one may be in the making."""
+    query = (
+        "SELECT run_id FROM runs WHERE replay_of IS NOT NULL AND verdict IS NULL AND bundle IS NULL "
+        "AND status IN ('finished', 'failed')"
+    )
+    with telling(connection):
+        return [row[0] for row in connection.execute(query)]
+
+
 def runs_by_lock(connection: sqlite3.Connection) -> Counter[str]:
     """How many runs name each lock, as theirs or as the one of another platform."""
     query = "SELECT lock_id FROM runs UNION ALL SELECT value FROM runs, json_each(other_locks)"

@@ -15,6 +15,7 @@ import pytest
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.execute.supervisor import Ended, Program, StopRequest, supervise
 from orchestrator.execute.terminal import open_terminal, typed
+from orchestrator.execute.viewers import Viewers
 
 
 @pytest.fixture
@@ -34,6 +35,9 @@ def start(
     def ask(number: int) -> None:
         request.number, request.count = number, request.count + 1
 
+    viewers = Viewers()
+    for viewer in options.pop("viewers", ()):
+        viewers.add(viewer)
     timers = [threading.Timer(seconds, ask, [number]) for seconds, number in stop_after or []]
     for timer in timers:
         timer.start()
@@ -43,9 +47,9 @@ def start(
             directory,
             stop=request,
             grace=options.pop("grace", 5.0),
-            viewer=options.pop("viewer", None),
+            timeout=options.pop("timeout", None),
+            viewers=viewers,
             terminal=options.pop("terminal", None),
-            ring=lambda: None,
             born=lambda: None,
             started=options.pop("started", lambda _: None),
             tick=lambda: None,
@@ -135,7 +139,7 @@ def test_with_a_terminal_the_program_sees_one_and_its_keys(directory: RunDirecto
     ended = start(
         directory,
         "stty size; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo terminal; read line; echo got $line",
-        viewer=there,
+        viewers=[there],
         terminal=terminal,
     )
     output = directory.stdout.read_text()
@@ -151,7 +155,7 @@ def test_ctrl_c_in_the_terminal_is_the_programs_and_the_run_counts_as_stopped(di
     here, there = socket.socketpair()
     timer = threading.Timer(0.4, lambda: here.sendall(typed(b"\x03")))
     timer.start()
-    ended = start(directory, "sleep 30", viewer=there, terminal=open_terminal((24, 80)))
+    ended = start(directory, "sleep 30", viewers=[there], terminal=open_terminal((24, 80)))
     assert (ended.exit_code, ended.stopped) == (130, True)
     here.close()
     there.close()
@@ -160,7 +164,7 @@ def test_ctrl_c_in_the_terminal_is_the_programs_and_the_run_counts_as_stopped(di
 def test_the_run_goes_on_when_its_viewer_goes(directory: RunDirectory) -> None:
     here, there = socket.socketpair()
     threading.Timer(0.1, here.close).start()
-    ended = start(directory, "sleep 0.4; echo still here", viewer=there, terminal=open_terminal((24, 80)))
+    ended = start(directory, "sleep 0.4; echo still here", viewers=[there], terminal=open_terminal((24, 80)))
     assert ended.exit_code == 0
     assert "still here" in directory.stdout.read_text()
     there.close()
@@ -180,9 +184,9 @@ def test_no_program_runs_before_it_is_recorded(directory: RunDirectory) -> None:
         directory,
         stop=request,
         grace=1,
-        viewer=None,
+        timeout=None,
+        viewers=Viewers(),
         terminal=None,
-        ring=lambda: None,
         born=lambda: (directory.path / "born").write_text(str(os.getpid())) and None,
         started=pids.append,
         tick=lambda: None,

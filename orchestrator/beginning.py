@@ -1,0 +1,125 @@
+"""Runs that have no record: those that are being prepared, and those that never began."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator import ledger
+from orchestrator.errors import OrchError
+from orchestrator.execute.identity import state_of
+from orchestrator.execute.rundir import RunDirectory
+from orchestrator.model import ProcessIdentity
+from orchestrator.paths import Home
+
+_YOUNG_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What the directory of a run tells before there is a record. Times are in seconds since the epoch.
+
+    `text` is what is being done, in the phase `phase`; of one that never began, why. `asked` is what the user wanted
+    (see `create_run_directory`). `supervisor` may be of another machine, which nobody here can ask.
+    """
+
+    run_id: str
+    state: Literal["preparing", "never began"]
+    phase: str
+    text: str
+    asked: Mapping[str, str]
+    asked_at: float
+    told_at: float
+    supervisor: ProcessIdentity | None
+    cached: str | None = None
+    """The run that was the answer (`--cached`)."""
+
+
+def read_beginning(directory: RunDirectory) -> Beginning | None:
+    """What is known of a run that has no record; None when it has one, or is gone."""
+    try:
+        made_at = directory.path.stat().st_mtime
+        supervisor = directory.supervised_by()
+        dead = state_of(supervisor) == "dead" if supervisor else time.time() - made_at > _YOUNG_SECONDS
+        told = directory.told()
+    except (OSError, OrchError):
+        return None
+    # The journal is looked for last: it may have been begun meanwhile.
+    if directory.journal.exists() or not directory.path.exists():
+        return None
+    known = {key: value for line in told for key, value in line.items()}
+    phase, doing = next(((line["phase"], line["text"]) for line in reversed(told) if "text" in line), ("", "starting"))
+    why = doing
+    if dead or "end" in known:
+        why = known.get("error") or f"its supervisor was killed ({phase or 'start'}: {doing})."
+    if "cached" in known:
+        why = f"run {known['cached']} has the same spec; nothing was run."
+    times = [line["at"] for line in told if "at" in line] or [made_at]
+    return Beginning(
+        run_id=directory.run_id,
+        state="never began" if dead or "end" in known else "preparing",
+        phase=phase,
+        text=why,
+        asked=known.get("asked", {}),
+        asked_at=times[0],
+        told_at=times[-1],
+        supervisor=supervisor,
+        cached=known.get("cached"),
+    )
+
+
+def beginnings(home: Home, connection: sqlite3.Connection) -> list[Beginning]:
+    """The runs that have no record, oldest first."""
+    found = [read_beginning(RunDirectory(home.run(run_id))) for run_id in ledger.missing_runs(home, connection)]
+    return [beginning for beginning in found if beginning is not None]
+
+
+def find_run(home: Home, connection: sqlite3.Connection, text: str) -> str:
+    """The full id of the run that `text` means, as `ledger.resolve_run`, also of one that has no record."""
+    prefix = text.lower()
+    if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
+        return ledger.resolve_run(connection, text)
+    unrecorded = [run_id for run_id in ledger.missing_runs(home, connection) if run_id.startswith(prefix)]
+    if not unrecorded:
+        return ledger.resolve_run(connection, text)
+    try:
+        found = [ledger.resolve_run(connection, text)]
+    except OrchError:
+        found = []
+    if len(unrecorded) + len(found) > 1:
+        shown = ", ".join([*found, *unrecorded][: ledger.CANDIDATES])
+        raise OrchError(f"several runs begin with {text!r}: {shown}.")
+    return unrecorded[0]
+
+
+def find_recorded(home: Home, connection: sqlite3.Connection, text: str) -> str:
+    """As `find_run`, of a run that has a record. Raises OrchError that says what is with one that has none."""
+    run_id = find_run(home, connection, text)
+    beginning = read_beginning(RunDirectory(home.run(run_id)))
+    if beginning is not None:
+        raise OrchError(why_unrecorded(beginning))
+    return run_id
+
+
+def newest_live(home: Home, connection: sqlite3.Connection) -> str | None:
+    """The id of the newest run that has a supervisor on this machine, also when that only prepares or compares it."""
+    may = {*ledger.live_runs(connection), *ledger.uncompared_runs(connection), *ledger.missing_runs(home, connection)}
+    for run_id in sorted(may, reverse=True):
+        directory = RunDirectory(home.run(run_id))
+        supervisor, beginning = directory.supervised_by(), read_beginning(directory)
+        ended = beginning is not None and beginning.state == "never began"
+        if supervisor is not None and not ended and state_of(supervisor) == "alive":
+            return run_id
+    return None
+
+
+def why_unrecorded(beginning: Beginning) -> str:
+    """One sentence on a run that has no record."""
+    if beginning.state == "never began":
+        return f"run {beginning.run_id} never began: {beginning.text}"
+    doing = f"{beginning.phase}: {beginning.text}" if beginning.phase else beginning.text
+    return f"run {beginning.run_id} is being prepared ({doing}); orch attach {beginning.run_id[:16]} shows it."

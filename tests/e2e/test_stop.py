@@ -1,0 +1,140 @@
+"""`orch stop`: gently, then firmly, the whole process tree, with or without a supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from e2e.conftest import CONDA_YAML, ORCH, mlproject, orch, orch_json
+from e2e.test_detached import detached
+from e2e.test_interruption import begun, supervisor_of, wait_until
+
+Make = Callable[..., Path]
+TREE = (
+    "echo $$ >pid; setsid bash -c 'echo $$ >grandchild; while :; do sleep 0.05; done' & "
+    "while [ ! -s grandchild ]; do sleep 0.02; done; echo begun; while :; do sleep 0.05; done"
+)
+DEAF = "trap '' TERM INT; echo $$ >pid; echo begun; while :; do sleep 0.05; done"
+
+
+@pytest.fixture
+def make(make_project: Make, orch_home: Path) -> Callable[[str], Path]:
+    return lambda command: make_project({"MLproject": mlproject(command), "conda.yaml": CONDA_YAML})
+
+
+def pid_in(home: Path, run_id: str, name: str = "pid") -> int:
+    return int((home / "work" / run_id / "checkout" / name).read_text())
+
+
+def is_alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_it_ends_the_whole_tree_and_says_how(make: Callable[[str], Path], orch_home: Path) -> None:
+    run_id = detached(make(TREE))
+    wait_until(lambda: begun(orch_home))
+    pids = [pid_in(orch_home, run_id), pid_in(orch_home, run_id, "grandchild")]
+    done = orch("stop", run_id[:20])
+    assert done.stdout == f"run {run_id[:16]} is stopped: stopped by SIGTERM\n"
+    assert orch_json("show")["status"] == "stopped"
+    assert not [pid for pid in pids if is_alive(pid)]
+    again = orch("stop", run_id)
+    assert again.stdout == f"run {run_id[:16]} has ended before: stopped: stopped by SIGTERM\n"
+
+
+@pytest.mark.parametrize(("options", "most"), [(["--now"], 4), (["--grace", "1"], 8)])
+def test_what_does_not_listen_is_killed_when_the_one_who_asks_says(
+    make: Callable[[str], Path], orch_home: Path, options: list[str], most: float
+) -> None:
+    run_id = detached(make(DEAF), "--grace", "300")
+    wait_until(lambda: begun(orch_home))
+    begin = time.monotonic()
+    orch("stop", *options, run_id)
+    assert time.monotonic() - begin < most
+    assert orch_json("show")["reason"] == "stopped by SIGTERM, then killed"
+
+
+def test_a_second_request_may_be_less_patient(make: Callable[[str], Path], orch_home: Path) -> None:
+    run_id = detached(make(DEAF), "--grace", "300")
+    wait_until(lambda: begun(orch_home))
+    os.kill(supervisor_of(orch_home / "runs" / run_id), signal.SIGTERM)
+    orch("stop", "--now", run_id, timeout=30)
+    assert orch_json("show")["status"] == "stopped"
+
+
+def test_an_orphan_is_ended_and_recorded(make: Callable[[str], Path], orch_home: Path) -> None:
+    run_id = detached(make(TREE.replace("setsid bash", "trap '' TERM; setsid bash")))
+    wait_until(lambda: begun(orch_home))
+    pids = [pid_in(orch_home, run_id), pid_in(orch_home, run_id, "grandchild")]
+    os.kill(supervisor_of(orch_home / "runs" / run_id), signal.SIGKILL)
+    wait_until(lambda: [r["status"] for r in orch_json("ps")] == ["orphaned"])
+    assert "orch stop" in orch("show").stdout
+    assert "orch stop" in orch("rm", run_id, code=125).stderr
+    done = orch("stop", "--grace", "0.5", run_id)
+    assert "is stopped: its supervisor was killed; stopped by SIGTERM, then killed" in done.stdout
+    assert not [pid for pid in pids if is_alive(pid)]
+    assert orch_json("show")["status"] == "stopped"
+    orch("rm", run_id)
+
+
+def test_one_that_is_prepared_is_ended_and_leaves_nothing(make_project: Make, cold_home: Path) -> None:
+    run_id = detached(make_project({"MLproject": mlproject("true"), "conda.yaml": CONDA_YAML}))
+    wait_until(lambda: [r for r in orch_json("ps") if "environment" in r["text"]])
+    assert "orch stop" in orch("rm", run_id, code=125).stderr
+    assert orch("stop", run_id).stdout == f"run {run_id[:16]} had not begun; nothing was recorded\n"
+    assert list((cold_home / "runs").iterdir()) == []
+    assert list((cold_home / "work").iterdir()) == []
+
+
+def test_several_are_stopped_and_a_wrong_one_stops_none(make: Callable[[str], Path], orch_home: Path) -> None:
+    project = make(TREE)
+    run_ids = [detached(project) for _ in range(2)]
+    wait_until(lambda: [r["status"] for r in orch_json("ps")] == ["running"] * 2)
+    assert "no run has an id" in orch("stop", run_ids[0], "ffff", code=125).stderr
+    assert "--now" in orch("stop", run_ids[0], "--now", "--grace", "3", code=2).stderr
+    assert len(orch_json("ps")) == 2
+    orch("stop", *run_ids)
+    assert orch_json("ps") == []
+
+
+def test_a_program_of_a_later_boot_with_the_pid_is_not_touched(make: Callable[[str], Path], orch_home: Path) -> None:
+    """A stale identity that names a living process by its pid alone."""
+    import json
+    import subprocess
+
+    run_id = detached(make("echo begun; sleep 1"))
+    wait_until(lambda: begun(orch_home))
+    journal = orch_home / "runs" / run_id / "journal.jsonl"
+    events = [json.loads(line) for line in journal.read_text().splitlines()[:2]]
+    os.kill(supervisor_of(journal.parent), signal.SIGKILL)
+    bystander = subprocess.Popen(["sleep", "60"])
+    for event in events:
+        for identity in ("supervisor", "child"):
+            if identity in event:
+                event[identity]["pid"] = bystander.pid
+    journal.write_text("".join(json.dumps(event) + "\n" for event in events))
+    orch("stop", "--now", run_id)
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+
+
+def test_the_comparison_of_a_replay_can_be_stopped(make_project: Make, orch_home: Path) -> None:
+    from e2e.test_replay_again import LONG, comparing, newest
+
+    files = {"MLproject": mlproject("python main.py"), "conda.yaml": CONDA_YAML, "main.py": LONG}
+    run = orch_json("run", make_project(files), "-q")
+    with comparing(run["run_id"], orch_home, "-t", "9e99") as process:
+        replay_id = newest(orch_home).name
+        assert [(r["run_id"], r["status"]) for r in orch_json("ps")] == [(replay_id, "comparing")]
+        orch("stop", replay_id)
+        process.communicate(timeout=30)
+    assert process.returncode == 125
+    assert orch_json("show", replay_id)["verdict"] is None
+    assert ORCH.exists()
