@@ -39,7 +39,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _print_version(wanted: bool) -> None:
-    if wanted:
+    if wanted and "_ORCH_COMPLETE" not in os.environ:
         typer.echo(f"orch {__version__}")
         raise typer.Exit
 

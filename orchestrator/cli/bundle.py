@@ -80,6 +80,7 @@ def verify(file: Path) -> None:
     with TemporaryDirectory(prefix="orch-") as folder:
         bundle = unpack_bundle(file.absolute(), Path(folder), keep=False, report=tell)
     print(f"{file}: whole and undamaged, {plural(len(bundle.members) + 1, 'member')}, {text.size(bundle.size)}")
+    print(f"  manifest     sha256 {bundle.id}")
     ref = bundle.record.spec.environment
     packages = bundle.locks[ref.lock_id, ref.platform]
     brought = {p.sha256 for p in packages if package_member(p.sha256, p.file_name) in bundle.members}

@@ -237,7 +237,7 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
         status += f", exit code {run['exit_code']}"
     yield "status", status + (f", {run['reason']}" if run["reason"] else "")
     if run["bundle"]:
-        yield "imported", f"from bundle {run['bundle'][:16]}"
+        yield "imported", f"from a bundle whose manifest has the sha256 {run['bundle'][:16]}..."
     if run["replay_of"]:
         found = run["verdict"] or {"result": "not compared"}
         how = f": orch replay --compare {run['run_id'][:16]} does it" if _lacks_verdict(run) else ""
