@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,26 @@ def append(path: Path, events: Iterable[Mapping[str, Any]], *, sync: bool = Fals
             _sync_folder(path.parent)
     except OSError as error:
         raise OrchError(f"the journal {path} can't be written: {error.strerror}.") from error
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Be the only one, among those who ask for it, to look at a journal and add what follows from it.
+
+    Writers that ask nobody are not held up. Where the disk knows no locks, nothing is.
+    """
+    import fcntl
+
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise OrchError(f"the journal {path} can't be read: {error.strerror}.") from error
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def read(path: Path, *, without: str | None = None) -> tuple[list[dict[str, Any]], list[str]]:

@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 
-from orchestrator import ledger
+from orchestrator import journal, ledger
 from orchestrator.beginning import Beginning, read_beginning
 from orchestrator.errors import OrchError
 from orchestrator.execute.identity import identify, send_signal, state_of
@@ -49,7 +49,9 @@ def stop_run(
         waiting()
         _stop_orphans(home, record, _GRACE_SECONDS if grace is None else grace)
     sweep(home, connection)
-    if read_beginning(directory) is not None:
+    if (beginning := read_beginning(directory)) is not None:
+        if beginning.state == "preparing":  # it was being handed over to its supervisor
+            return stop_run(home, connection, run_id, grace=grace, waiting=waiting)
         shutil.rmtree(directory.path, ignore_errors=True)  # it never began, and who asked for that knows
         return None
     ledger.index_run(home, connection, run_id)
@@ -69,37 +71,53 @@ def _where(run_id: str, record: RunRecord | None, supervisor: ProcessIdentity, d
 
 def _stop_orphans(home: Home, record: RunRecord, grace: float) -> None:
     """End what a run has left that has no supervisor any more, and record it as stopped."""
-    how = _end_processes(record.run_id, grace)
-    now = ledger.read_run(home, record.run_id)
-    if now is None or now.status != "orphaned":
-        return  # somebody else saw its end
+    how = _end_processes(record, grace)
     directory = RunDirectory(home.run(record.run_id))
-    if logged := logged_unread(directory):
-        directory.record(**logged)
-    work = home.work / record.run_id
-    left = f"; what it wrote is in {work}" if work.exists() else ""
-    reason = f"its supervisor was killed; stopped by {how}{left}"
-    directory.record("ended", status="stopped", reason=reason, ended_at=now_text())
+    with journal.alone(directory.journal):
+        now = ledger.read_run(home, record.run_id)
+        if now is None or now.status != "orphaned":
+            return  # somebody else saw its end
+        if logged := logged_unread(directory):
+            directory.record(**logged)
+        work = home.work / record.run_id
+        left = f"; what it wrote is in {work}" if work.exists() else ""
+        reason = f"its supervisor was killed; stopped by {how}{left}"
+        directory.record("ended", status="stopped", reason=reason, ended_at=now_text())
 
 
-def _end_processes(run_id: str, grace: float) -> str:
+def _end_processes(record: RunRecord, grace: float) -> str:
     """SIGTERM, then SIGKILL, to every process of a run, each looked at again before it is signalled; what it took."""
 
     def ask(number: signal.Signals) -> None:
-        for pid in processes_of(run_id):
-            identity = identify(pid)
-            if identity is not None and belongs_to(pid, run_id):
-                send_signal(identity, number)
+        for identity in _living(record):
+            send_signal(identity, number)
 
     end = time.monotonic() + grace
     ask(signal.SIGTERM)
-    while processes_of(run_id):
+    while _living(record):
         if time.monotonic() >= end:
             ask(signal.SIGKILL)
-            _wait(lambda: not processes_of(run_id))
+            _wait(lambda: not _living(record))
             return "SIGTERM, then killed"
         time.sleep(_POLL_SECONDS)
     return "SIGTERM"
+
+
+def _living(record: RunRecord) -> list[ProcessIdentity]:
+    """What lives of a run: its program, what that has started, and what carries the run's id."""
+    import psutil
+
+    found: dict[int, ProcessIdentity | None] = {}
+    if record.child is not None and state_of(record.child) == "alive":
+        found[record.child.pid] = record.child
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(record.child.pid).children(recursive=True):
+                found[process.pid] = identify(process.pid)
+    for pid in processes_of(record.run_id):
+        identity = identify(pid)
+        if belongs_to(pid, record.run_id):  # asked again: the number may be another's by now
+            found[pid] = identity
+    return [identity for identity in found.values() if identity is not None]
 
 
 def _wait(over: Callable[[], bool]) -> None:

@@ -44,11 +44,14 @@ def _settle(home: Home, record: RunRecord) -> bool:
     supervisor = record.supervisor
     if record.status not in ("running", "orphaned") or supervisor is None or state_of(supervisor) != "dead":
         return True
-    # It may have ended between our reading of its journal and our look at its process.
-    record = ledger.read_run(home, record.run_id) or record
-    if record.status not in ("running", "orphaned"):
-        return True
     directory = RunDirectory(home.run(record.run_id))
+    with journal.alone(directory.journal):
+        # It may have ended, or somebody else have seen its end, between our reading and our look at its process.
+        record = ledger.read_run(home, record.run_id) or record
+        return _tell(home, directory, record) if record.status in ("running", "orphaned") else True
+
+
+def _tell(home: Home, directory: RunDirectory, record: RunRecord) -> bool:
     alive = record.child is not None and state_of(record.child) == "alive"
     if alive or processes_of(record.run_id):
         if record.status == "orphaned":

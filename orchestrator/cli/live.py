@@ -123,7 +123,7 @@ def stop(wanted: Sequence[str], *, grace: float | None, now: bool) -> None:
 def _how_it_ended(run_id: str, before: str | None, record: RunRecord | None) -> str:
     if record is None:
         return f"run {run_id[:16]} had not begun; nothing was recorded"
-    reason = f": {record.reason}" if record.reason else ""
+    reason = f": {text.harmless(record.reason)}" if record.reason else ""
     if before in ("running", "orphaned"):
         return f"run {run_id[:16]} is {record.status}{reason}"
     return f"run {run_id[:16]} has ended before: {record.status}{reason}"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.cli.text import count_line, visible
+from orchestrator.cli.text import count_line, harmless, visible
 
 _LONGEST_NOTE = 1000
 
@@ -19,6 +19,7 @@ class _Teller:
     """The line above is a count. It ends like any other, for an error or a program's output may come next."""
 
     def __call__(self, phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
+        text = harmless(text)
         above = "\x1b[A\r\x1b[K" if self.counting else ""
         if done is None:
             print(f"{above}  {phase:<12} {text}", file=sys.stderr)

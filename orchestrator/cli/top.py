@@ -43,7 +43,7 @@ def _replay(run_id: str) -> None:
     """`orch replay` in the foreground; Ctrl-C there is the program's."""
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        subprocess.run([sys.executable, "-m", "orchestrator", "replay", run_id], check=False)
+        subprocess.run([sys.executable, "-P", "-m", "orchestrator", "replay", run_id], check=False)
         print("\nEnter goes back to orch top.", end="", file=sys.stderr, flush=True)
         sys.stdin.readline()
     finally:

@@ -200,8 +200,8 @@ def _supervised(
     terminal = _open_terminal(attachment)
     values = {**spec.parameters, **dict.fromkeys(spec.secret_parameters, "***")}
     attachment.progress("running", project.shown_command(spec.command, values))
-    directory.record("created", **_created(spec, about, notes, home))
     try:
+        directory.record("created", **_created(spec, about, notes, home))
         ended = supervise(
             program,
             directory,
@@ -215,7 +215,7 @@ def _supervised(
             tick=log.tick,
         )
     except (NotStartedError, Interrupted):
-        directory.journal.unlink()  # it never ran
+        directory.journal.unlink(missing_ok=True)  # it never ran
         raise
     with contextlib.suppress(OSError, OrchError):
         attachment.progress.write({"over": ended.exit_code})

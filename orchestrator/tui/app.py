@@ -341,7 +341,7 @@ _KEYS: dict[str, Callable[[Dashboard], None]] = {
 async def _orch(*arguments: str) -> tuple[str, ...]:
     """What a command of orch prints. It has no terminal: whatever would ask fails instead."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "orchestrator", *arguments),
+        *(sys.executable, "-P", "-m", "orchestrator", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

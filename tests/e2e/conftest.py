@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-# Where the tests themselves were started with nohup, every program of theirs would ignore it.
+# Where the tests themselves were started with nohup, or in the background of a script, every program of theirs would
+# ignore these.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ORCH = Path(sys.executable).with_name("orch")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_it_ends_the_whole_tree_and_says_how(make: Callable[[str], Path], orch_h
     assert again.stdout == f"run {run_id[:16]} has ended before: stopped: stopped by SIGTERM\n"
 
 
-@pytest.mark.parametrize(("options", "most"), [(["--now"], 4), (["--grace", "1"], 8)])
+@pytest.mark.parametrize(("options", "most"), [(["--now"], 60), (["--grace", "1"], 60)])
 def test_what_does_not_listen_is_killed_when_the_one_who_asks_says(
     make: Callable[[str], Path], orch_home: Path, options: list[str], most: float
 ) -> None:
@@ -81,6 +82,41 @@ def test_an_orphan_is_ended_and_recorded(make: Callable[[str], Path], orch_home:
     assert not [pid for pid in pids if is_alive(pid)]
     assert orch_json("show")["status"] == "stopped"
     orch("rm", run_id)
+
+
+def test_an_orphan_that_does_not_carry_the_runs_id_is_ended_too(make: Callable[[str], Path], orch_home: Path) -> None:
+    sleeper = "sleep 600 & echo $! >>../pids; exec sleep 600"
+    run_id = detached(make(f"echo $$ >pid; echo begun; exec env -i PATH=$PATH sh -c '{sleeper}'"))
+    wait_until(lambda: begun(orch_home))
+    supervisor = supervisor_of(orch_home / "runs" / run_id)
+    program = pid_in(orch_home, run_id)
+    wait_until(lambda: psutil.Process(program).children())
+    pids = [program, *(child.pid for child in psutil.Process(program).children())]
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: [r["status"] for r in orch_json("ps")] == ["orphaned"])
+    orch("stop", run_id)
+    assert not [pid for pid in pids if is_alive(pid)]
+
+
+def test_lookers_at_once_write_one_end_and_each_metric_once(make: Callable[[str], Path], orch_home: Path) -> None:
+    many = "import os\nwith open(os.environ['ORCH_EVENTS'], 'a') as f:\n  for i in range(20000):\n"
+    many += '    print(\'{{"metric": "m", "value": 1, "step": %d}}\' % i, file=f)\n'
+    project = make("while [ ! -e go ]; do sleep 0.05; done; python many.py; echo $$ >pid; echo begun; exec sleep 600")
+    (project / "many.py").write_text(many.replace("{{", "{").replace("}}", "}"))
+    run_id = detached(project)
+    work = orch_home / "work" / run_id / "checkout"
+    wait_until(lambda: work.exists() and orch_json("ps")[0]["status"] == "running")
+    supervisor = supervisor_of(orch_home / "runs" / run_id)
+    os.kill(supervisor, signal.SIGSTOP)  # so that what is logged stays unread
+    (work / "go").touch()
+    wait_until(lambda: (work / "pid").exists() and (work / "pid").read_text())
+    os.kill(pid_in(orch_home, run_id), signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
+    looks = [subprocess.Popen([ORCH, "list"], stdout=subprocess.DEVNULL) for _ in range(4)]
+    assert [look.wait() for look in looks] == [0] * 4
+    journal = (orch_home / "runs" / run_id / "journal.jsonl").read_text().splitlines()
+    assert len([line for line in journal if '"event":"ended"' in line]) == 1
+    assert len([line for line in journal if '"event":"logged"' in line]) == 1
 
 
 def test_one_that_is_prepared_is_ended_and_leaves_nothing(make_project: Make, cold_home: Path) -> None:
