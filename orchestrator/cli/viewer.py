@@ -91,14 +91,16 @@ def _watch(run: Watched, wishes: Wishes, seen: Seen) -> None:
     with contextlib.ExitStack() as cleanup:
         terminal = cleanup.enter_context(Terminal(wishes.terminal))
         cleanup.enter_context(_signals(run, wishes, keys))
-        over = False
+        over = more = False
         while not over and not seen.detached and seen.exit_code is None:
+            seconds = 0.0 if more else _POLL_SECONDS if logs and not terminal.raw else _LOOK_SECONDS
             # Whether the supervisor still speaks is asked before its last words are read.
-            over = _wait(run, terminal, keys, seen, polling=bool(logs) and not terminal.raw)
+            over = _wait(run, terminal, keys, seen, seconds)
             if not logs:
                 _print_waiting(seen)
             for line in _lines(run.progress):
-                _copy(logs, seen)
+                if "over" in line or "ended" in line or "end" in line:
+                    _copy_all(logs, seen)
                 if "program" in line:
                     seen.phase = None
                     logs = _open_logs(run, wishes, cleanup)
@@ -108,18 +110,21 @@ def _watch(run: Watched, wishes: Wishes, seen: Seen) -> None:
                 if "ended" in line or "end" in line:
                     terminal.restore()
                 _show(line, wishes, seen)
-            _copy(logs, seen)
+            # A little at a time: a program that prints without an end must not keep keys and signals from being heard.
+            more = _copy_some(logs, seen)
+        if not seen.detached:
+            _copy_all(logs, seen)
         if seen.detached and logs:
             logs[0].take_back()
 
 
-def _wait(run: Watched, terminal: Terminal, keys: Keys, seen: Seen, *, polling: bool) -> bool:
-    """Wait for the supervisor's bell, for keys, or for the next look at the files. True when the supervisor is gone."""
+def _wait(run: Watched, terminal: Terminal, keys: Keys, seen: Seen, seconds: float) -> bool:
+    """Wait so long for the supervisor's bell and for keys. True when the supervisor is gone."""
     if run.channel is None and not run.is_supervised():
         return True
     watched = [*([run.channel] if run.channel else []), *([sys.stdin] if terminal.listens else [])]
     sending = [run.channel] if run.channel and keys.unsent and terminal.raw else []
-    ready, writable, _ = select.select(watched, sending, [], _POLL_SECONDS if polling else _LOOK_SECONDS)
+    ready, writable, _ = select.select(watched, sending, [], seconds)
     if sys.stdin in ready:
         _hear(run, terminal, keys, seen)
     if writable:
@@ -260,13 +265,22 @@ def _open_logs(run: Watched, wishes: Wishes, cleanup: contextlib.ExitStack) -> l
     return opened
 
 
-def _copy(logs: list[_Log], seen: Seen) -> None:
+def _copy_all(logs: list[_Log], seen: Seen) -> None:
+    while _copy_some(logs, seen):
+        continue
+
+
+def _copy_some(logs: list[_Log], seen: Seen) -> bool:
+    """Show a chunk of what each log has more; whether there was any."""
+    more = False
     for log in logs:
-        while data := log.read():
+        if data := log.read():
+            more = True
             _end_count(seen)
             seen.at_line_start = data.endswith(b"\n")
             while data:
                 data = data[os.write(log.target, data) :]
+    return more
 
 
 def _lines(progress: BinaryIO) -> Iterator[dict[str, Any]]:

@@ -350,6 +350,29 @@ def test_what_the_program_did_to_the_terminal_is_undone_and_nothing_is_asked_aga
     assert typist.end() == 0
 
 
+def test_a_program_that_prints_without_an_end_is_left_and_interrupted(make: Callable[[str], Path]) -> None:
+    project = make("yes 0123456789012345678901234567890123456789")
+    for keys, code in ((LEAVE, 0), (b"\x03", 130)):
+        typist = Typist("run", project)
+        typist.wait_for(b"0123456789")
+        typist.type(keys)
+        end = time.monotonic() + 60
+        # Slower than the program prints, as a terminal far away.
+        while data := _some(typist.terminal):
+            assert time.monotonic() < end
+            typist.shown = data
+            time.sleep(0.005)
+        assert typist.end() == code
+    orch("stop", *[run["run_id"] for run in orch_json("ps")])
+
+
+def _some(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""
+
+
 def test_a_run_that_was_imported_shows_its_log_and_its_end(
     make: Callable[[str], Path], orch_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
