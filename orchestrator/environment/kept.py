@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from orchestrator.files import sha256_of_file
 from orchestrator.paths import Home
 
 _ENDING = ".keeping"
+_OLD_SECONDS = 3600.0
 """How the name of a file ends that is not yet whole."""
 
 
@@ -54,6 +56,9 @@ def _keep(source: Path, place: Path, sha256: str) -> None:
     if _is_whole(place, sha256):
         return
     place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in place.parent.glob(f".{place.name}.*{_ENDING}"):
+        if time.time() - left.stat().st_mtime > _OLD_SECONDS:
+            left.unlink(missing_ok=True)  # of one that was killed
     # A name of its own for each who keeps it at once: locks on folders mean nothing on a network disk.
     aside = place.with_name(f".{place.name}.{os.urandom(4).hex()}{_ENDING}")
     try:

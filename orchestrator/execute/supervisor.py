@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import selectors
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _FIRST_SAMPLE, _SAMPLE_SECONDS = 0.05, 1.0
 _CHUNK = 1 << 16
 _ENOUGH = 3
+_FULL_SECONDS = 10.0
+"""How long a full disk is waited for when the program has ended."""
 _MOST_TYPED = 1 << 20
 
 
@@ -182,6 +185,8 @@ class _Loop:
     hears: bool = True
     """Whether the viewers' keys are taken: not while the program has a lot of them to read."""
     log: int = -1
+    unwritten: bytearray = field(default_factory=bytearray)
+    """What the program has printed on its terminal and a full disk does not take: it is held back."""
     status: int | None = None
     children: tuple[float, int] = (0.0, 0)
     forwarded: int = 0
@@ -210,6 +215,8 @@ class _Loop:
                 next_sample = time.monotonic() + interval
             if now >= next_tick:
                 tick()
+                if self.unwritten:
+                    self._write_log()
                 next_tick = now + 1.0
             waits = [next_sample, next_tick, *([self.deadline] if self.deadline else [])]
             waits += [begin + self.timeout] if self.timeout is not None else []
@@ -226,6 +233,8 @@ class _Loop:
                 f"{self.left} process{'es' * (self.left > 1)} of the program still ran when it had ended; "
                 f"{'they were' if self.left > 1 else 'it was'} ended too."
             )
+        if self.unwritten:
+            notes.append("the disk is full: the end of what the program printed is lost.")
         stopped = self.stopped_by
         if stopped is None and self.terminal is not None and code in (-signal.SIGINT, 128 + signal.SIGINT):
             stopped = signal.SIGINT.name  # Ctrl-C went to the program itself
@@ -339,12 +348,31 @@ class _Loop:
         if not data:
             self.selector.unregister(self.terminal.master)
             return False
-        os.write(self.log, data)
+        self.unwritten += data
+        self._write_log()
+        return not self.unwritten
+
+    def _write_log(self) -> None:
+        """Write what was printed. While the disk is full nothing more is read: the program waits, and is not ended."""
+        assert self.terminal is not None  # noqa: S101 - nothing is unwritten without one
+        with contextlib.suppress(OSError):
+            while self.unwritten:
+                del self.unwritten[: os.write(self.log, self.unwritten)]
+        is_read = self.terminal.master in self.selector.get_map()
+        if self.unwritten and is_read:
+            self.selector.unregister(self.terminal.master)
+        elif not self.unwritten and not is_read:
+            self.selector.register(self.terminal.master, selectors.EVENT_READ)
         self.viewers.ring()
-        return True
 
     def _drain(self) -> None:
-        if self.terminal is not None and self.terminal.master in self.selector.get_map():
+        if self.terminal is None:
+            return
+        end = time.monotonic() + _FULL_SECONDS
+        while self.unwritten and time.monotonic() < end:
+            time.sleep(_SAMPLE_SECONDS / 5)
+            self._write_log()
+        if self.terminal.master in self.selector.get_map():
             while self._copy_terminal():
                 continue
 

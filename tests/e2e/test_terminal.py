@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shutil
 import signal
 import termios
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from made_disk import small_disk
 
 from e2e.conftest import CONDA_YAML, ORCH, mlproject, orch_json
 
@@ -129,3 +131,27 @@ def test_a_closed_terminal_ends_the_viewer_and_not_the_run(make: Callable[[str],
     assert orch_json("show")["status"] == "finished"
     log = next((orch_home / "runs").glob("*/stdout.log")).read_bytes()
     assert log == b"begun\r\ndone\r\n"
+
+
+def test_a_full_disk_holds_the_program_back_until_there_is_room(
+    make_project: Make, orch_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_project({"MLproject": mlproject("python main.py"), "conda.yaml": CONDA_YAML})
+    (folder / "main.py").write_text("for i in range(20000): print(i, 'x' * 100)\nprint('all of it')\n")
+    with small_disk(tmp_path / "small", "4m") as disk:
+        home = disk / "home"
+        shutil.copytree(orch_home, home)
+        with (home / "config.toml").open("a") as config:
+            config.write("".join(f'{name} = "{orch_home / name}"\n' for name in ("store", "work")))
+        monkeypatch.setenv("ORCH_HOME", str(home))
+        filler = disk / "filler"
+        filler.write_bytes(b"x" * 3_000_000)
+        typist = Typist("run", folder)
+        typist.wait_for(b" xxxx")
+        with pytest.raises(AssertionError):
+            typist.wait_for(b"all of it", seconds=4)
+        filler.unlink()
+        assert typist.end() == 0
+        assert orch_json("show")["status"] == "finished"
+        log = (home / "runs" / orch_json("show")["run_id"] / "stdout.log").read_bytes()
+    assert log == b"".join(b"%d %s\r\n" % (i, b"x" * 100) for i in range(20000)) + b"all of it\r\n"

@@ -429,7 +429,9 @@ def test_a_package_that_is_kept_damaged_is_replaced(home: Home, tmp_path: Path, 
     place = kept_place(home, two[0])
     place.parent.mkdir(parents=True)
     place.write_bytes(b"half")
-    place.with_name(f".{place.name}.keeping").write_bytes(b"of one that was killed")
+    left = place.with_name(f".{place.name}.ab12.keeping")
+    left.write_bytes(b"of one that was killed")
+    os.utime(left, (0, 0))
     keep_packages(home, two, places)
     keep_packages(home, two, places)
     assert tree(home.archives) == {f"{sha256}/{path.name}": path.read_bytes() for sha256, path in places.items()}
@@ -462,8 +464,12 @@ def test_killed_at_any_moment_nothing_half_is_kept(home: Home, tmp_path: Path) -
             if place.exists():
                 assert place.read_bytes() == source.read_bytes()
                 place.unlink()
+        for left in kept_place(home, package).parent.iterdir():
+            os.utime(left, (0, 0))
         keep_packages(home, [package], {package.sha256: source})
-        assert tree(home.archives) == {f"{package.sha256}/{package.file_name}": source.read_bytes()}
+        (kept,) = kept_place(home, package).parent.iterdir()
+        assert kept.name == package.file_name
+        assert kept.read_bytes() == source.read_bytes()
     finally:
         shutil.rmtree(other_disk)
 
