@@ -335,7 +335,12 @@ def stop(
 
 @app.command()
 def logs(
-    run: Run = "latest",
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN", help="A run; default the newest, with -f the newest that lives.", show_default=False
+        ),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
     tail: Annotated[int | None, typer.Option("--tail", "-n", metavar="N", min=0, help="Only the last N lines.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Without colours and overwritten lines.")] = False,

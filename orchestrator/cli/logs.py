@@ -15,6 +15,7 @@ from typing import BinaryIO
 from orchestrator.beginning import find_recorded, find_run, newest_live, read_beginning, why_unrecorded
 from orchestrator.cli.plain import PlainText
 from orchestrator.cli.runs import open_ledger
+from orchestrator.cli.tell import tell
 from orchestrator.errors import OrchError
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import HEARTBEAT_SECONDS, RunDirectory
@@ -28,11 +29,13 @@ _SILENT_SECONDS = 6 * HEARTBEAT_SECONDS
 """A supervisor on another machine that has not been heard of for so long is taken for dead."""
 
 
-def logs(wanted: str, *, follow: bool, tail: int | None, plain: bool) -> None:
+def logs(wanted: str | None, *, follow: bool, tail: int | None, plain: bool) -> None:
     """`orch logs`."""
     with open_ledger() as (home, connection):
-        live = newest_live(home, connection) if follow and wanted == "latest" else None
-        run_id = live or (find_run if follow else find_recorded)(home, connection, wanted)
+        live = newest_live(home, connection) if follow and wanted is None else None
+        run_id = live or (find_run if follow else find_recorded)(home, connection, wanted or "latest")
+    if follow and wanted is None:
+        tell("following", f"run {run_id}")
     directory = RunDirectory(home.run(run_id))
     if follow:
         _follow(directory, tail=tail, plain=plain)

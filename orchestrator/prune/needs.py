@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from orchestrator import ledger
+from orchestrator.beginning import read_beginning
 from orchestrator.errors import OrchError
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.model import RunSpec
@@ -34,6 +35,9 @@ def needs_of_runs(home: Home, connection: sqlite3.Connection) -> Needs:
             unclear.append(f"what run {run_id} needs is not known: {error}")
             continue
         if spec is None:
+            beginning = read_beginning(RunDirectory(home.run(run_id)))
+            if beginning is not None and beginning.state == "never began":
+                continue
             # One of another machine that died as it began is never swept: it is believed for a day.
             if time.time() - newest([home.run(run_id), *_inside(home.run(run_id))]) < DAY:
                 preparing.add(run_id)

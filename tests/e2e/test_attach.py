@@ -282,7 +282,7 @@ def test_logs_follow_until_the_end(make: Callable[[str], Path], orch_home: Path)
     orch("run", make("echo before"))
     run_id = detached(make(f"{counting(10, 'sleep 0.1')}; echo oops >&2"))
     done = orch("logs", "-f")  # the one that lives, though it may still be prepared
-    assert (done.stdout.encode(), done.stderr) == (lines(10), "oops\n")
+    assert (done.stdout.encode(), done.stderr) == (lines(10), f"  following    run {run_id}\noops\n")
     assert orch("logs", run_id).stdout.encode() == lines(10)
     assert orch("logs", "-n", "3", run_id).stdout == "line 7\nline 8\nline 9\n"
     assert orch("logs", "--tail", "0", run_id).stdout == ""
