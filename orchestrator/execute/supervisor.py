@@ -390,6 +390,7 @@ class _Loop:
             self.children = cpu + used.ru_utime + used.ru_stime, max(largest, used.ru_maxrss * unit)
             if pid == process.pid:
                 self.status = status
+                self.tree.reaped = True
                 process.returncode = os.waitstatus_to_exitcode(status)
 
     def _tree_has_ended(self) -> bool:

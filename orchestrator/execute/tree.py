@@ -21,6 +21,8 @@ class ProcessTree:
     """
 
     root: int
+    reaped: bool = False
+    """The program was waited for: its number, and that of its group, may be somebody else's from now on."""
     known: dict[int, psutil.Process] = field(default_factory=dict)
     memory: int = 0
     read: dict[tuple[int, float], int] = field(default_factory=dict)
@@ -71,11 +73,15 @@ def sample(tree: ProcessTree) -> None:
 
 def signal_tree(tree: ProcessTree, number: int) -> None:
     """Send a signal to the program's process group, and to each descendant that has left it."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(tree.root, number)
+    if not tree.reaped:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(tree.root, number)
     for process in look(tree):
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getpgid(process.pid) != tree.root:
+            in_group = os.getpgid(process.pid) == tree.root
+            if in_group and tree.reaped:
+                os.kill(process.pid, number)
+            elif not in_group:
                 os.kill(process.pid, signal.SIGTERM if number == signal.SIGINT else number)
 
 

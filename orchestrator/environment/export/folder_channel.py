@@ -25,7 +25,7 @@ from orchestrator.environment.export.archives import fetch_archives
 from orchestrator.environment.export.public import is_local, published
 from orchestrator.environment.host import PLATFORMS
 from orchestrator.environment.lock import Lock, LockedPackage, read_lock
-from orchestrator.environment.offline import NO_ADDRESS as NO_ADDRESS
+from orchestrator.environment.offline import NO_ADDRESS
 from orchestrator.environment.redact import without_credentials
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.files import sha256_of_file, write_whole
