@@ -125,7 +125,7 @@ def run(asked: Asked) -> int:
 
 
 def _detach(asked: Asked, directory: RunDirectory, job: Callable[[Attachment], int]) -> int:
-    leave(launch(directory, job))
+    leave(launch(directory, job, one_stream=True))
     print(json.dumps({"run_id": directory.run_id}) if asked.as_json else directory.run_id)
     if not asked.quiet:
         tell_detached(directory.run_id)
@@ -158,7 +158,10 @@ def follow(directory: RunDirectory, job: Callable[[Attachment], int], wishes: Wi
 
     Raises OrchError when the supervisor is killed.
     """
-    code, seen = see(launch(directory, job, window=window_size() if wishes.terminal else None), wishes, home)
+    window = window_size() if wishes.terminal else None
+    # Whoever keeps the two apart has them apart in the log too; else their order is worth more.
+    one_stream = wishes.as_json or os.path.sameopenfile(1, 2)
+    code, seen = see(launch(directory, job, window=window, one_stream=one_stream), wishes, home)
     if seen.exit_code is not None and not directory.journal.exists():
         shutil.rmtree(directory.path, ignore_errors=True)  # it never began, and its error has been seen
     return code, seen

@@ -44,6 +44,8 @@ class Attachment:
     viewers: Viewers
     window: tuple[int, int] | None = None
     """Rows and columns of the first viewer's terminal; None for a run without one."""
+    one_stream: bool = False
+    """Nobody keeps the program's output and its errors apart, so that they are one log, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ def _supervised(
     home: Home,
 ) -> tuple[Ended, _Log]:
     directory = attachment.directory
-    program = _program(spec, about, directory, work, prefix)
+    program = _program(spec, about, attachment, work, prefix)
     directory.events.touch()
     log = _Log(directory, EventReader(directory.events))
 
@@ -225,8 +227,9 @@ def _supervised(
 
 
 def _program(
-    spec: RunSpec, about: Circumstances, directory: RunDirectory, work: WorkDirectory, prefix: Prefix
+    spec: RunSpec, about: Circumstances, attachment: Attachment, work: WorkDirectory, prefix: Prefix
 ) -> Program:
+    directory = attachment.directory
     parameters = {**spec.parameters, **about.secret_parameters}
     for name in spec.paths:
         parameters[name] = str(work.project / parameters[name])
@@ -248,7 +251,7 @@ def _program(
     if bash is None:
         raise OrchError(f"there is no bash, neither in the environment nor in {SYSTEM_PATH}; install it.")
     stdin = None if spec.stdin is None else work.project / spec.stdin
-    return Program([bash, "-c", script.text], work.project, variables, stdin, (prefix.use_fd,))
+    return Program([bash, "-c", script.text], work.project, variables, stdin, (prefix.use_fd,), attachment.one_stream)
 
 
 def _folders(home: Home) -> dict[str, str]:

@@ -10,6 +10,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from orchestrator.errors import OrchError
@@ -24,13 +25,18 @@ SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
 def launch(
-    directory: RunDirectory, job: Callable[[Attachment], int], *, window: tuple[int, int] | None = None
+    directory: RunDirectory,
+    job: Callable[[Attachment], int],
+    *,
+    window: tuple[int, int] | None = None,
+    one_stream: bool = False,
 ) -> Watched:
     """Fork a supervisor that does `job` and writes its exit code as the last line of the run's progress.
 
-    Call it before anything heavy is imported: what this process holds, the supervisor holds for the whole run.
-    Afterwards SIGNALS are blocked here, for the caller to unblock when it has its handlers. A directory in which no
-    run began stays, with the error in its progress, for the one who has shown it to remove.
+    `window` and `one_stream` are those of the Attachment. Call it before anything heavy is imported: what this process
+    has in memory, the supervisor has for the whole run. Of its open files `job` finds none. Afterwards SIGNALS are
+    blocked here, for the caller to unblock when it has its handlers. A directory in which no run began stays, with the
+    error in its progress, for the one who has shown it to remove.
     """
     progress = directory.progress.open("rb")
     _say_who_supervises(directory)  # until the supervisor says it itself, it is this process
@@ -40,7 +46,7 @@ def launch(
     pid = os.fork()
     if pid == 0:
         here.close()
-        _supervisor(directory, job, there, window)
+        _supervisor(directory, job, there, window, one_stream)
     there.close()
     return Watched(directory, progress, identify(pid), here)
 
@@ -57,6 +63,7 @@ def _supervisor(
     job: Callable[[Attachment], int],
     first: socket.socket,
     window: tuple[int, int] | None,
+    one_stream: bool,
 ) -> NoReturn:
     code = OrchError.exit_code
     viewers = Viewers()
@@ -64,6 +71,7 @@ def _supervisor(
     try:
         os.setsid()
         _leave_terminal(directory)
+        _let_go_of_all_but(first.fileno())
         _say_who_supervises(directory)
         stop = listen_for_signals()
         _beat(directory)
@@ -72,7 +80,7 @@ def _supervisor(
         progress.write({"begun": os.getpid()})
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            code = job(Attachment(directory, progress, stop, viewers, window))
+            code = job(Attachment(directory, progress, stop, viewers, window, one_stream))
         except OrchError as error:
             code = error.exit_code
             progress.write({"error": str(error)})
@@ -107,6 +115,14 @@ def _say_who_supervises(directory: RunDirectory) -> None:
     aside = directory.supervisor.with_suffix(".new")
     aside.write_text(json.dumps(me and fields_to_json(me)), "utf-8")
     aside.replace(directory.supervisor)
+
+
+def _let_go_of_all_but(kept: int) -> None:
+    """Nothing that the caller holds open, such as a lock of its own, is to be held for the whole run."""
+    for number in [int(entry.name) for entry in Path("/dev/fd").iterdir()]:
+        if number > 2 and number != kept:
+            with contextlib.suppress(OSError):
+                os.close(number)
 
 
 def _leave_terminal(directory: RunDirectory) -> None:

@@ -48,12 +48,12 @@ class RunDirectory:
 
     @property
     def stdout(self) -> Path:
-        """The program's output; with a terminal, all of it."""
+        """The program's output; with a terminal, or one stream for both, all of it."""
         return self.path / "stdout.log"
 
     @property
     def stderr(self) -> Path:
-        """The program's standard error, unless it had a terminal."""
+        """The program's standard error, where somebody kept it apart."""
         return self.path / "stderr.log"
 
     @property

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
-import selectors
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from orchestrator.errors import OrchError
 from orchestrator.execute.rundir import RunDirectory
-from orchestrator.execute.tree import ProcessTree, adopt_orphans, sample, signal_tree
+from orchestrator.execute.streams import Streams
+from orchestrator.execute.terminal import Terminal, take_controlling
+from orchestrator.execute.tree import ProcessTree, adopt_orphans, look, sample, signal_tree
+from orchestrator.execute.viewers import Viewers
 from orchestrator.model import Usage
 
-if TYPE_CHECKING:
-    from orchestrator.execute.terminal import Terminal
-    from orchestrator.execute.viewers import Viewers
-
 _FIRST_SAMPLE, _SAMPLE_SECONDS = 0.05, 1.0
-_CHUNK = 1 << 16
 _ENOUGH = 3
-_FULL_SECONDS = 10.0
-"""How long a full disk is waited for when the program has ended."""
-_MOST_TYPED = 1 << 20
 
 
 class Interrupted(BaseException):
@@ -55,6 +46,8 @@ class Program:
     variables: Mapping[str, str]
     stdin: Path | None
     keep_open: tuple[int, ...] = ()
+    one_stream: bool = False
+    """Errors go where the output goes, so that the log has both in the order in which they were written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +111,14 @@ def supervise(
     stop.program_runs = True
     process = _start(program, directory, terminal, born)
     gc.enable()
-    loop = _Loop(ProcessTree(process.pid), directory, stop, grace, timeout, viewers, terminal)
+    streams = Streams(viewers, terminal, directory.stdout)
+    loop = _Loop(ProcessTree(process.pid), directory, stop, grace, timeout, streams)
     try:
+        streams.open()
         started(process.pid)
         loop.run(process, tick)
     finally:
-        loop.close()
+        streams.close()
     return loop.ended(time.monotonic() - begin)
 
 
@@ -137,8 +132,6 @@ def _start(
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         if slave is not None:
-            from orchestrator.execute.terminal import take_controlling
-
             take_controlling(slave)
         born()
 
@@ -149,6 +142,8 @@ def _start(
             files.enter_context(directory.stderr.open("ab")).fileno(),
         ]
         stdin, stdout, stderr = [slave] * 3 if slave is not None else streams
+        if program.one_stream:
+            stderr = stdout
         try:
             return subprocess.Popen(
                 program.arguments,
@@ -178,15 +173,7 @@ class _Loop:
     stop: StopRequest
     grace: float
     timeout: float | None
-    viewers: Viewers
-    terminal: Terminal | None
-    selector: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
-    wake: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
-    hears: bool = True
-    """Whether the viewers' keys are taken: not while the program has a lot of them to read."""
-    log: int = -1
-    unwritten: bytearray = field(default_factory=bytearray)
-    """What the program has printed on its terminal and a full disk does not take: it is held back."""
+    streams: Streams
     status: int | None = None
     children: tuple[float, int] = (0.0, 0)
     forwarded: int = 0
@@ -195,9 +182,10 @@ class _Loop:
     deadline: float | None = None
     killed: bool = False
     left: int = 0
+    beyond: tuple[int, ...] = ()
+    """The processes that still ran at the end, and that this user may not end."""
 
     def run(self, process: subprocess.Popen[bytes], tick: Callable[[], None]) -> None:
-        self._watch()
         begin = time.monotonic()
         next_sample, next_tick, interval = begin + _FIRST_SAMPLE, begin + 1.0, _FIRST_SAMPLE
         while True:
@@ -215,28 +203,20 @@ class _Loop:
                 next_sample = time.monotonic() + interval
             if now >= next_tick:
                 tick()
-                if self.unwritten:
-                    self._write_log()
+                if self.streams.unwritten:
+                    self.streams.write_log()
                 next_tick = now + 1.0
             waits = [next_sample, next_tick, *([self.deadline] if self.deadline else [])]
             waits += [begin + self.timeout] if self.timeout is not None else []
-            self._serve(max(0.0, min(waits) - time.monotonic()))
-        self._drain()
+            self.streams.serve(max(0.0, min(waits) - time.monotonic()))
+        self.streams.drain()
 
     def ended(self, seconds: float) -> Ended:
         assert self.status is not None  # noqa: S101 - run() ends with it
         code = os.waitstatus_to_exitcode(self.status)
         cpu, largest = self.children
-        notes = []
-        if self.left and self.stopped_by is None:
-            notes.append(
-                f"{self.left} process{'es' * (self.left > 1)} of the program still ran when it had ended; "
-                f"{'they were' if self.left > 1 else 'it was'} ended too."
-            )
-        if self.unwritten:
-            notes.append("the disk is full: the end of what the program printed is lost.")
         stopped = self.stopped_by
-        if stopped is None and self.terminal is not None and code in (-signal.SIGINT, 128 + signal.SIGINT):
+        if stopped is None and self.streams.terminal is not None and code in (-signal.SIGINT, 128 + signal.SIGINT):
             stopped = signal.SIGINT.name  # Ctrl-C went to the program itself
         reason = None
         if stopped is not None:
@@ -248,133 +228,23 @@ class _Loop:
             wall_seconds=round(seconds, 3),
             cpu_seconds=round(cpu, 3),
             peak_memory=max(self.tree.memory, largest),
-            read_bytes=sum(self.tree.read.values()),
-            written_bytes=sum(self.tree.written.values()),
+            read_bytes=self.tree.read,
+            written_bytes=self.tree.written,
         )
-        return Ended(code if code >= 0 else 128 - code, usage, stopped is not None, reason, tuple(notes))
+        return Ended(code if code >= 0 else 128 - code, usage, stopped is not None, reason, tuple(self._notes()))
 
-    def close(self) -> None:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self.selector.close()
-        for end in self.wake:
-            end.close()
-        if self.log >= 0:
-            os.close(self.log)
-        if self.terminal is not None:
-            os.close(self.terminal.master)
-
-    def _watch(self) -> None:
-        for end in self.wake:
-            end.setblocking(False)
-        signal.set_wakeup_fd(self.wake[1].fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        self.selector.register(self.wake[0], selectors.EVENT_READ)
-        for viewer in self.viewers.connected:
-            self.selector.register(viewer, selectors.EVENT_READ)
-        self._take_viewers()
-        if self.viewers.listener is not None:
-            self.selector.register(self.viewers.listener, selectors.EVENT_READ)
-        if self.terminal is not None:
-            os.close(self.terminal.slave)
-            self.log = os.open(self.directory.stdout, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            self.selector.register(self.terminal.master, selectors.EVENT_READ)
-
-    def _serve(self, seconds: float) -> None:
-        for key, events in self.selector.select(seconds):
-            if key.fileobj is self.wake[0]:
-                self.wake[0].recv(_CHUNK)
-            elif key.fileobj is self.viewers.listener:
-                self._take_viewers()
-            elif isinstance(key.fileobj, socket.socket):
-                self._hear(key.fileobj)
-            elif events & selectors.EVENT_READ:
-                self._copy_terminal()
-        self._feed_terminal()
-
-    def _take_viewers(self) -> None:
-        listener = self.viewers.listener
-        for viewer in self.viewers.accept():
-            if self.hears:
-                self.selector.register(viewer, selectors.EVENT_READ)
-        if listener is not None and self.viewers.listener is None and listener in self.selector.get_map():
-            self.selector.unregister(listener)
-
-    def _hear(self, viewer: socket.socket) -> None:
-        try:
-            data = viewer.recv(_CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        from orchestrator.execute.terminal import receive
-
-        buffer = self.viewers.connected[viewer]
-        buffer += data
-        if not data or not receive(buffer, self.terminal):  # it has gone, or is no viewer; the run goes on
-            self.selector.unregister(viewer)
-            del self.viewers.connected[viewer]
-            viewer.close()
-
-    def _feed_terminal(self) -> None:
-        """Give the program what was typed, and take more only when it keeps up."""
-        if self.terminal is None or self.terminal.master not in self.selector.get_map():
-            return
-        from orchestrator.execute.terminal import feed
-
-        if self.terminal.pending:
-            feed(self.terminal)
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self.terminal.pending else 0)
-        if self.selector.get_key(self.terminal.master).events != wanted:
-            self.selector.modify(self.terminal.master, wanted)
-        hears = len(self.terminal.pending) < _MOST_TYPED
-        if hears != self.hears:
-            self.hears = hears
-            for viewer in self.viewers.connected:
-                if hears:
-                    self.selector.register(viewer, selectors.EVENT_READ)
-                else:
-                    self.selector.unregister(viewer)
-
-    def _copy_terminal(self) -> bool:
-        """One chunk of the program's output into the log; False at the end."""
-        assert self.terminal is not None  # noqa: S101 - registered only then
-        try:
-            data = os.read(self.terminal.master, _CHUNK)
-        except BlockingIOError:
-            return False
-        except OSError:  # EIO: every process that had the terminal has closed it
-            data = b""
-        if not data:
-            self.selector.unregister(self.terminal.master)
-            return False
-        self.unwritten += data
-        self._write_log()
-        return not self.unwritten
-
-    def _write_log(self) -> None:
-        """Write what was printed. While the disk is full nothing more is read: the program waits, and is not ended."""
-        assert self.terminal is not None  # noqa: S101 - nothing is unwritten without one
-        with contextlib.suppress(OSError):
-            while self.unwritten:
-                del self.unwritten[: os.write(self.log, self.unwritten)]
-        is_read = self.terminal.master in self.selector.get_map()
-        if self.unwritten and is_read:
-            self.selector.unregister(self.terminal.master)
-        elif not self.unwritten and not is_read:
-            self.selector.register(self.terminal.master, selectors.EVENT_READ)
-        self.viewers.ring()
-
-    def _drain(self) -> None:
-        if self.terminal is None:
-            return
-        end = time.monotonic() + _FULL_SECONDS
-        while self.unwritten and time.monotonic() < end:
-            time.sleep(_SAMPLE_SECONDS / 5)
-            self._write_log()
-        if self.terminal.master in self.selector.get_map():
-            while self._copy_terminal():
-                continue
+    def _notes(self) -> Iterator[str]:
+        ended = self.left - len(self.beyond)
+        if ended > 0 and self.stopped_by is None:
+            yield (
+                f"{ended} process{'es' * (ended > 1)} of the program still ran when it had ended; "
+                f"{'they were' if ended > 1 else 'it was'} ended too."
+            )
+        if self.beyond:
+            pids = ", ".join(map(str, self.beyond))
+            yield f"what the program started as another user still runs, and can't be ended from here: process {pids}."
+        if self.streams.unwritten:
+            yield "the disk is full: the end of what the program printed is lost."
 
     def _reap(self, process: subprocess.Popen[bytes]) -> None:
         """Collect every ended child: the program, and adopted orphans."""
@@ -395,18 +265,17 @@ class _Loop:
 
     def _tree_has_ended(self) -> bool:
         """After the program: whether nothing of it is left. What is left is ended, gently, then firmly."""
-        from orchestrator.execute.tree import look
-
         if self.left == 0 and not self._has_children():
             return True
-        alive = look(self.tree)
-        if not alive:
+        alive = {process.pid for process in look(self.tree)}
+        if self.killed and alive <= self.tree.refused:
+            self.beyond = tuple(sorted(alive))
             return True
         if self.left == 0:
             self.left = len(alive)
             signal_tree(self.tree, signal.SIGTERM)
             self.deadline = self.deadline or time.monotonic() + self.grace
-        return False
+        return not alive
 
     def _has_children(self) -> bool:
         """Whether this process has any child, asked of the kernel; orphans of the program are adopted on Linux."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pty
 import struct
 import termios
 from dataclasses import dataclass, field
@@ -25,21 +24,24 @@ class Terminal:
 
     master: int
     slave: int
+    size: tuple[int, int]
     pending: bytearray = field(default_factory=bytearray)
 
 
 def open_terminal(size: tuple[int, int]) -> Terminal:
     """A new pseudo-terminal of `size` (rows, columns)."""
-    master, slave = pty.openpty()
+    master, slave = os.openpty()
     os.set_blocking(master, False)
-    terminal = Terminal(master, slave)
+    terminal = Terminal(master, slave, (0, 0))
     resize(terminal, size)
     return terminal
 
 
 def resize(terminal: Terminal, size: tuple[int, int]) -> None:
-    """Tell the program its window's new size."""
-    fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    """Tell the program its window's new size, if it is one."""
+    if size != terminal.size:
+        terminal.size = size
+        fcntl.ioctl(terminal.master, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
 
 
 def take_controlling(slave: int) -> None:
@@ -58,23 +60,24 @@ def window(size: tuple[int, int]) -> bytes:
     return _HEAD.pack(WINDOW, _SIZE.size) + _SIZE.pack(*size)
 
 
-def receive(buffer: bytearray, terminal: Terminal | None) -> bool:
-    """Act on the whole messages in `buffer`, and remove them from it. False when it holds something else."""
-    while len(buffer) >= _HEAD.size:
-        kind, length = _HEAD.unpack_from(buffer)
-        if kind not in (TYPED, WINDOW) or length > _LONGEST or (kind == WINDOW and length != _SIZE.size):
-            return False
-        if len(buffer) < _HEAD.size + length:
-            return True
-        body = bytes(buffer[_HEAD.size : _HEAD.size + length])
-        del buffer[: _HEAD.size + length]
-        if terminal is None:
-            continue
-        if kind == TYPED:
-            terminal.pending += body
-        else:
-            resize(terminal, _SIZE.unpack(body))
-    return True
+def take_message(buffer: bytearray, *, keys: bool) -> bytes | tuple[int, int] | None:
+    """Take the first whole message out of `buffer`: typed bytes, or a window's size; None when there is none.
+
+    Without `keys` typed bytes stay where they are, with all that came after them. Raises ValueError for no message.
+    """
+    if len(buffer) < _HEAD.size:
+        return None
+    kind, length = _HEAD.unpack_from(buffer)
+    if kind not in (TYPED, WINDOW) or length > _LONGEST or (kind == WINDOW and length != _SIZE.size):
+        raise ValueError("no message of a viewer")
+    if len(buffer) < _HEAD.size + length or (kind == TYPED and not keys):
+        return None
+    body = bytes(buffer[_HEAD.size : _HEAD.size + length])
+    del buffer[: _HEAD.size + length]
+    if kind == TYPED:
+        return body
+    rows, columns = _SIZE.unpack(body)
+    return rows, columns
 
 
 def feed(terminal: Terminal) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,23 @@ class ProcessTree:
     reaped: bool = False
     """The program was waited for: its number, and that of its group, may be somebody else's from now on."""
     known: dict[int, psutil.Process] = field(default_factory=dict)
+    refused: set[int] = field(default_factory=set)
+    """The pids that could not be signalled: they are another user's by now."""
     memory: int = 0
-    read: dict[tuple[int, float], int] = field(default_factory=dict)
-    written: dict[tuple[int, float], int] = field(default_factory=dict)
+    counted: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Bytes read from and written to disks, of each that lives; those of the others are summed up."""
+    read_before: int = 0
+    written_before: int = 0
+
+    @property
+    def read(self) -> int:
+        """Bytes read from disks, as far as seen."""
+        return self.read_before + sum(read for read, _ in self.counted.values())
+
+    @property
+    def written(self) -> int:
+        """Bytes written to disks, as far as seen."""
+        return self.written_before + sum(written for _, written in self.counted.values())
 
 
 def adopt_orphans() -> None:
@@ -50,6 +65,8 @@ def look(tree: ProcessTree) -> list[psutil.Process]:
     for pid, process in list(tree.known.items()):
         if not process.is_running() or _is_zombie(process):
             del tree.known[pid]
+            read, written = tree.counted.pop(pid, (0, 0))
+            tree.read_before, tree.written_before = tree.read_before + read, tree.written_before + written
     return list(tree.known.values())
 
 
@@ -62,10 +79,9 @@ def sample(tree: ProcessTree) -> None:
         try:
             with process.oneshot():
                 memory += process.memory_info().rss
-                key = process.pid, process.create_time()
                 if hasattr(process, "io_counters"):
                     counters = process.io_counters()
-                    tree.read[key], tree.written[key] = counters.read_bytes, counters.write_bytes
+                    tree.counted[process.pid] = counters.read_bytes, counters.write_bytes
         except psutil.Error:
             continue
     tree.memory = max(tree.memory, memory)
@@ -77,12 +93,21 @@ def signal_tree(tree: ProcessTree, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(tree.root, number)
     for process in look(tree):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        with _noting_refusal(tree, process.pid):
             in_group = os.getpgid(process.pid) == tree.root
             if in_group and tree.reaped:
                 os.kill(process.pid, number)
             elif not in_group:
                 os.kill(process.pid, signal.SIGTERM if number == signal.SIGINT else number)
+
+
+@contextlib.contextmanager
+def _noting_refusal(tree: ProcessTree, pid: int) -> Iterator[None]:
+    with contextlib.suppress(ProcessLookupError):
+        try:
+            yield
+        except PermissionError:
+            tree.refused.add(pid)
 
 
 def processes_of(run_id: str) -> list[int]:

@@ -27,16 +27,24 @@ _POLL_SECONDS = 0.01
 
 
 @dataclass(slots=True)
+class Viewer:
+    """What a supervisor knows of one viewer: what it sent and nobody has acted on yet, and the size of its window."""
+
+    unread: bytearray = field(default_factory=bytearray)
+    window: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
 class Viewers:
-    """Whom a supervisor talks to: `connected` has for each the bytes of a message that has not come whole."""
+    """Whom a supervisor talks to."""
 
     listener: socket.socket | None = None
-    connected: dict[socket.socket, bytearray] = field(default_factory=dict)
+    connected: dict[socket.socket, Viewer] = field(default_factory=dict)
 
     def add(self, viewer: socket.socket) -> None:
         """Talk to this one too."""
         viewer.setblocking(False)
-        self.connected[viewer] = bytearray()
+        self.connected[viewer] = Viewer()
 
     def accept(self) -> list[socket.socket]:
         """Take those who wait. When no more can be taken nobody is ever again: they look at the files by themselves."""
@@ -46,6 +54,8 @@ class Viewers:
                 viewer, _ = self.listener.accept()
             except BlockingIOError:
                 break
+            except ConnectionAbortedError:  # who knocked has gone again
+                continue
             except OSError:
                 self.listener.close()
                 self.listener = None

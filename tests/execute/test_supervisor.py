@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.execute.supervisor import Ended, Program, StopRequest, supervise
-from orchestrator.execute.terminal import open_terminal, typed
+from orchestrator.execute.terminal import open_terminal, typed, window
 from orchestrator.execute.viewers import Viewers
 
 
@@ -26,24 +30,46 @@ def directory(tmp_path: Path) -> RunDirectory:
     return found
 
 
-def start(
-    directory: RunDirectory, script: str, *, stop_after: list[tuple[float, int]] | None = None, **options
-) -> Ended:
-    """Supervise `bash -c SCRIPT`; `stop_after` are (seconds, signal) pairs that ask for its end."""
+def wait_until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def when_printed(directory: RunDirectory, text: str, act: Callable[[], object]) -> threading.Thread:
+    """Do something as soon as the program has printed that text."""
+
+    def watch() -> None:
+        wait_until(lambda: directory.stdout.exists() and text in directory.stdout.read_text())
+        act()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def start(directory: RunDirectory, script: str, *, stop: Sequence[int] = (), **options) -> Ended:
+    """Supervise `bash -c SCRIPT`; the signals `stop` ask for its end when it has printed `ready`."""
     request = StopRequest()
 
-    def ask(number: int) -> None:
-        request.number, request.count = number, request.count + 1
+    def ask() -> None:
+        for number in stop:
+            request.number, request.count = number, request.count + 1
 
     viewers = Viewers()
     for viewer in options.pop("viewers", ()):
         viewers.add(viewer)
-    timers = [threading.Timer(seconds, ask, [number]) for seconds, number in stop_after or []]
-    for timer in timers:
-        timer.start()
+    asking = when_printed(directory, "ready", ask) if stop else None
     try:
         return supervise(
-            Program(["/bin/bash", "-c", script], directory.path, dict(os.environ), None),
+            Program(
+                ["/bin/bash", "-c", script],
+                directory.path,
+                dict(os.environ),
+                None,
+                one_stream=options.pop("one_stream", False),
+            ),
             directory,
             stop=request,
             grace=options.pop("grace", 5.0),
@@ -55,8 +81,10 @@ def start(
             tick=lambda: None,
         )
     finally:
-        for timer in timers:
-            timer.cancel()
+        if asking is not None:
+            asking.join()
+        for viewer in viewers.connected:
+            viewer.close()
 
 
 def is_alive(pid: int) -> bool:
@@ -85,31 +113,31 @@ def test_stdin_is_nothing_unless_a_file_is_given(directory: RunDirectory) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_request_reaches_the_program_which_may_clean_up(directory: RunDirectory, number: signal.Signals) -> None:
-    script = f"trap 'echo cleaned; exit 9' {number.name[3:]}; sleep 30 & wait"
-    ended = start(directory, script, stop_after=[(0.3, number)])
+    script = f"trap 'echo cleaned; exit 9' {number.name[3:]}; sleep 30 & echo ready; wait"
+    ended = start(directory, script, stop=[number])
     assert (ended.exit_code, ended.stopped, ended.reason) == (9, True, f"stopped by {number.name}")
     assert "cleaned" in directory.stdout.read_text()
 
 
 def test_a_program_that_ignores_the_request_is_killed_after_the_grace(directory: RunDirectory) -> None:
-    ended = start(
-        directory, "trap '' TERM; while :; do sleep 0.05; done", stop_after=[(0.2, signal.SIGTERM)], grace=0.4
-    )
+    script = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+    ended = start(directory, script, stop=[signal.SIGTERM], grace=0.4)
     assert ended.exit_code == 128 + signal.SIGKILL
     assert ended.reason == "stopped by SIGTERM, then killed"
 
 
 def test_the_third_request_kills_at_once(directory: RunDirectory) -> None:
-    script = "trap '' INT TERM; while :; do sleep 0.05; done"
-    begin = time.monotonic()
-    ended = start(directory, script, stop_after=[(0.2 + i / 10, signal.SIGINT) for i in range(3)], grace=60)
+    script = "trap '' INT TERM; echo ready; while :; do sleep 0.05; done"
+    ended = start(directory, script, stop=[signal.SIGINT] * 3, grace=3600)
     assert ended.reason == "stopped by SIGINT, then killed"
-    assert time.monotonic() - begin < 20
 
 
 def test_a_program_that_detached_itself_is_found_and_ended(directory: RunDirectory) -> None:
     pids = directory.path / "pids"
-    script = f"(setsid bash -c 'echo $$ >{pids}; trap \"\" TERM; while :; do sleep 0.05; done' &) ; sleep 0.3"
+    script = (
+        f"(setsid bash -c 'trap \"\" TERM; echo $$ >{pids}; while :; do sleep 0.05; done' &);"
+        f"until [ -s {pids} ]; do sleep 0.05; done"
+    )
     ended = start(directory, script, grace=0.3)
     assert ended.exit_code == 0
     assert "of the program still ran when it had ended" in ended.notes[0]
@@ -118,8 +146,8 @@ def test_a_program_that_detached_itself_is_found_and_ended(directory: RunDirecto
 
 def test_stopping_reaches_a_child_in_a_session_of_its_own(directory: RunDirectory) -> None:
     pids = directory.path / "pids"
-    script = f"setsid bash -c 'echo $$ >{pids}; sleep 60' & sleep 60"
-    ended = start(directory, script, stop_after=[(0.4, signal.SIGTERM)], grace=5)
+    script = f"setsid bash -c 'echo $$ >{pids}; echo ready; sleep 60' & sleep 60"
+    ended = start(directory, script, stop=[signal.SIGTERM], grace=5)
     assert ended.stopped
     assert not is_alive(int(pids.read_text()))
 
@@ -153,18 +181,21 @@ def test_with_a_terminal_the_program_sees_one_and_its_keys(directory: RunDirecto
 
 def test_ctrl_c_in_the_terminal_is_the_programs_and_the_run_counts_as_stopped(directory: RunDirectory) -> None:
     here, there = socket.socketpair()
-    timer = threading.Timer(0.4, lambda: here.sendall(typed(b"\x03")))
-    timer.start()
-    ended = start(directory, "sleep 30", viewers=[there], terminal=open_terminal((24, 80)))
+    typing = when_printed(directory, "ready", lambda: here.sendall(typed(b"\x03")))
+    ended = start(directory, "echo ready; sleep 30", viewers=[there], terminal=open_terminal((24, 80)))
     assert (ended.exit_code, ended.stopped) == (130, True)
+    typing.join()
     here.close()
     there.close()
 
 
 def test_the_run_goes_on_when_its_viewer_goes(directory: RunDirectory) -> None:
     here, there = socket.socketpair()
-    threading.Timer(0.1, here.close).start()
-    ended = start(directory, "sleep 0.4; echo still here", viewers=[there], terminal=open_terminal((24, 80)))
+    gone = directory.path / "gone"
+    leaving = when_printed(directory, "ready", lambda: (here.close(), gone.touch()))
+    script = "echo ready; until [ -e gone ]; do sleep 0.05; done; sleep 0.1; echo still here"
+    ended = start(directory, script, viewers=[there], terminal=open_terminal((24, 80)))
+    leaving.join()
     assert ended.exit_code == 0
     assert "still here" in directory.stdout.read_text()
     there.close()
@@ -192,3 +223,95 @@ def test_no_program_runs_before_it_is_recorded(directory: RunDirectory) -> None:
         tick=lambda: None,
     )
     assert directory.stdout.read_text() == str(pids[0])
+
+
+def test_one_stream_keeps_the_order_of_output_and_errors(directory: RunDirectory) -> None:
+    script = "for i in 1 2 3; do echo out $i; echo err $i >&2; done"
+    start(directory, script, one_stream=True)
+    assert directory.stdout.read_text() == "".join(f"out {i}\nerr {i}\n" for i in (1, 2, 3))
+    assert directory.stderr.read_text() == ""
+
+
+def test_what_comes_from_a_terminal_that_was_closed_and_opened_again_is_not_lost(directory: RunDirectory) -> None:
+    script = "tty=$(tty); exec <&- >&- 2>&-; sleep 0.2; seq 1 20000 >$tty; stty raw <$tty; seq 1 9 >$tty"
+    ended = start(directory, script, terminal=open_terminal((24, 80)))
+    assert ended.exit_code == 0
+    expected = b"".join(b"%d\r\n" % i for i in range(1, 20001)) + b"".join(b"%d\n" % i for i in range(1, 10))
+    assert directory.stdout.read_bytes() == expected
+
+
+def test_a_program_that_reads_nothing_keeps_only_the_one_who_types_waiting(directory: RunDirectory) -> None:
+    (typing, first), (looking, second) = socket.socketpair(), socket.socketpair()
+    much = b"x" * 3_000_000 + b"\n"
+
+    def act() -> None:
+        typing.sendall(typed(much))  # ends when the program reads at last
+        typing.close()
+
+    def size() -> None:
+        time.sleep(0.5)
+        looking.sendall(window((11, 22)))
+
+    writing = when_printed(directory, "ready", act)
+    sizing = when_printed(directory, "ready", size)
+    script = (
+        "stty raw -echo; echo ready; until [ \"$(stty size)\" = '11 22' ]; do sleep 0.05; done; head -c 3000001 | wc -c"
+    )
+    ended = start(directory, script, viewers=[first, second], terminal=open_terminal((24, 80)))
+    writing.join()
+    sizing.join()
+    assert ended.exit_code == 0
+    assert directory.stdout.read_text().split() == ["ready", "3000001"]
+    looking.close()
+
+
+def test_the_window_of_a_viewer_that_leaves_is_not_kept(directory: RunDirectory) -> None:
+    (stays, first), (leaves, second) = socket.socketpair(), socket.socketpair()
+    stays.sendall(window((20, 60)))
+    resizing = when_printed(directory, "20 60", lambda: leaves.sendall(window((50, 200))))
+    leaving = when_printed(directory, "50 200", leaves.close)
+    is_size = 'until [ "$(stty size)" = "$size" ]; do sleep 0.05; done'
+    script = f"for size in '20 60' '50 200' '20 60'; do {is_size}; echo $size; done"
+    ended = start(directory, script, viewers=[first, second], terminal=open_terminal((24, 80)))
+    resizing.join()
+    leaving.join()
+    assert ended.exit_code == 0
+    assert directory.stdout.read_text().splitlines() == ["20 60", "50 200", "20 60"]
+    stays.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="another user can be had only by root")
+def test_what_runs_as_another_user_is_told_of_and_not_waited_for() -> None:
+    folder = Path(tempfile.mkdtemp())
+    directory = RunDirectory(folder / "run")
+    directory.path.mkdir()
+    become = folder / "become"
+    shutil.copy(shutil.which("setpriv") or "", become)
+    become.chmod(0o4755)
+    os.chown(directory.path, 65534, 65534)
+    folder.chmod(0o755)
+    script = f"(setsid {become} --reuid 1 --regid 1 --clear-groups sleep 600 & echo $! >pid); sleep 0.2"
+    try:
+        start(directory, "true")  # loads what the other user may not read
+        os.chown(directory.stdout, 65534, 65534)
+        os.chown(directory.stderr, 65534, 65534)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setgid(65534)
+                os.setuid(65534)
+                ended = start(directory, script, grace=0.2)
+                (directory.path / "notes").write_text("\n".join(ended.notes))
+                os._exit(ended.exit_code)
+            finally:
+                traceback.print_exc()
+                os._exit(99)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        straggler = int((directory.path / "pid").read_text())
+        assert is_alive(straggler)
+        os.kill(straggler, signal.SIGKILL)
+        assert (directory.path / "notes").read_text() == (
+            f"what the program started as another user still runs, and can't be ended from here: process {straggler}."
+        )
+    finally:
+        shutil.rmtree(folder)
