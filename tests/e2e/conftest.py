@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -77,12 +79,24 @@ def warm(tmp_path_factory: pytest.TempPathFactory, channel: Path) -> Path:
 
 
 @pytest.fixture
-def orch_home(cold_home: Path, warm: Path) -> Path:
+def orch_home(cold_home: Path, warm: Path) -> Iterator[Path]:
     """An `ORCH_HOME` whose usual environments are solved and installed already, and that has nothing else."""
     shutil.copytree(warm / "locks", cold_home / "locks")
     with (cold_home / "config.toml").open("a") as config:
         config.write("[paths]\n" + "".join(f'{name} = "{warm / name}"\n' for name in ("envs", "cache")))
-    return cold_home
+    yield cold_home
+    _end_what_runs(cold_home)
+
+
+def _end_what_runs(home: Path) -> None:
+    """A test that failed has left a run, perhaps, which would take the processor from all that follow."""
+    runs = os.listdir(home / "runs") if (home / "runs").is_dir() else []
+    for process in psutil.process_iter() if runs else ():
+        with contextlib.suppress(psutil.Error, OSError):
+            variables = process.environ()
+            is_orch = str(ORCH) in process.cmdline() and variables.get("ORCH_HOME") == str(home)
+            if is_orch or variables.get("ORCH_RUN_ID") in runs:
+                process.kill()
 
 
 @pytest.fixture
