@@ -83,17 +83,36 @@ def find_run(home: Home, connection: sqlite3.Connection, text: str) -> str:
     prefix = text.lower()
     if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
         return ledger.resolve_run(connection, text)
-    unrecorded = [run_id for run_id in ledger.missing_runs(home, connection) if run_id.startswith(prefix)]
-    if not unrecorded:
+    missing = ledger.missing_runs(home, connection)
+    unrecorded = [run_id for run_id in reversed(missing) if run_id.startswith(prefix)]
+    recorded = ledger.runs_by_prefix(connection, prefix)
+    if not unrecorded and len(recorded) < 2:
         return ledger.resolve_run(connection, text)
-    try:
-        found = [ledger.resolve_run(connection, text)]
-    except OrchError:
-        found = []
-    if len(unrecorded) + len(found) > 1:
-        shown = ", ".join([*found, *unrecorded][: ledger.CANDIDATES])
-        raise OrchError(f"several runs begin with {text!r}: {shown}.")
-    return unrecorded[0]
+    if len(unrecorded) + len(recorded) == 1:
+        return unrecorded[0]
+    named = ledger.find_runs(connection, name=text, limit=2)
+    if len(named) == 1:
+        return named[0].run_id
+    raise OrchError(_ambiguous(home, connection, text, recorded, unrecorded))
+
+
+def _ambiguous(
+    home: Home, connection: sqlite3.Connection, text: str, recorded: list[str], unrecorded: list[str]
+) -> str:
+    """Which runs an id's beginning may mean: those that live first, those that never began last."""
+    live = set(ledger.live_runs(connection))
+    states = dict.fromkeys(recorded, "") | {run_id: "live" for run_id in recorded if run_id in live}
+    for run_id in unrecorded:
+        beginning = read_beginning(RunDirectory(home.run(run_id)))
+        states[run_id] = beginning.state if beginning else ""
+    order = ("live", "preparing", "", "never began")
+    found = sorted(sorted(states, reverse=True), key=lambda run_id: order.index(states[run_id]))
+    shown = [
+        ledger.short_id(states, run_id) + (f" ({states[run_id]})" if states[run_id] else "")
+        for run_id in found[: ledger.CANDIDATES]
+    ]
+    more = f" and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
+    return f"several runs begin with {text!r}: {', '.join(shown)}{more}."
 
 
 def find_recorded(home: Home, connection: sqlite3.Connection, text: str) -> str:
@@ -106,13 +125,18 @@ def find_recorded(home: Home, connection: sqlite3.Connection, text: str) -> str:
 
 
 def newest_live(home: Home, connection: sqlite3.Connection) -> str | None:
-    """The id of the newest run that has a supervisor on this machine, also when that only prepares or compares it."""
-    may = {*ledger.live_runs(connection), *ledger.uncompared_runs(connection), *ledger.missing_runs(home, connection)}
+    """The id of the newest run that lives on this machine, after a sweep; also one that is prepared or compared, and
+    one whose supervisor was killed and whose program lives.
+    """
+    recorded = ledger.live_runs(connection)
+    may = {*recorded, *ledger.uncompared_runs(connection), *ledger.missing_runs(home, connection)}
     for run_id in sorted(may, reverse=True):
         directory = RunDirectory(home.run(run_id))
         supervisor, beginning = directory.supervised_by(), read_beginning(directory)
-        ended = beginning is not None and beginning.state == "never began"
-        if supervisor is not None and not ended and state_of(supervisor) == "alive":
+        if supervisor is None or (beginning is not None and beginning.state == "never began"):
+            continue
+        state = state_of(supervisor)
+        if state == "alive" or (state == "dead" and run_id in recorded):
             return run_id
     return None
 

@@ -11,7 +11,14 @@ from pathlib import Path
 from orchestrator import ledger, project, source
 from orchestrator.environment.folder import LocalFolder
 from orchestrator.environment.host import current_subdir
-from orchestrator.environment.lock import Environment, EnvironmentRequest, Lock, read_lock, resolve_environment
+from orchestrator.environment.lock import (
+    Environment,
+    EnvironmentRequest,
+    Lock,
+    lock_ids,
+    read_lock,
+    resolve_environment,
+)
 from orchestrator.environment.request import environment_request, kind_of_file
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.model import RunSpec, Source
@@ -88,6 +95,11 @@ def environment_of(text: str, *, home: Home, report: Report = silent, platform: 
     )
 
 
+def may_be_place(text: str) -> bool:
+    """Whether `text` may name a project or a file, whose environment is locked when it was not yet."""
+    return _is_place(text) or Path(text).exists()
+
+
 def _is_place(text: str) -> bool:
     return "/" in text or text in (".", "..") or "://" in text or text.lower().endswith(_FILE_ENDS)
 
@@ -98,7 +110,7 @@ def _is_place(text: str) -> bool:
 def _locks_by_prefix(prefix: str, home: Home) -> list[str]:
     if not _LOCK_PREFIX.fullmatch(prefix):
         return []
-    return sorted(p.name for p in home.locks.iterdir() if len(p.name) == 64 and p.name.startswith(prefix))
+    return [lock_id for lock_id in lock_ids(home) if lock_id.startswith(prefix)]
 
 
 def _run(text: str, home: Home, *, other_meanings: bool) -> str | None:
@@ -116,9 +128,8 @@ def _run(text: str, home: Home, *, other_meanings: bool) -> str | None:
 
 
 def _begins_or_names_runs(text: str, home: Home, connection: sqlite3.Connection) -> bool:
-    if re.fullmatch(r"[0-9a-f]{1,32}", text.lower()) and any(
-        path.name.startswith(text.lower()) for path in home.runs.iterdir()
-    ):
+    there = home.runs.iterdir() if home.runs.is_dir() else ()
+    if re.fullmatch(r"[0-9a-f]{1,32}", text.lower()) and any(path.name.startswith(text.lower()) for path in there):
         return True
     return bool(ledger.find_runs(connection, limit=1, name=text))
 

@@ -153,7 +153,10 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the process tree used: seconds, and bytes (peak resident memory is sampled over the whole tree)."""
+    """What the process tree used: seconds, and bytes (peak resident memory is sampled over the whole tree).
+
+    Of a run that has not ended, or whose supervisor died before it, nobody measured it: all is 0.
+    """
 
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0

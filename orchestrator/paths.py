@@ -111,8 +111,11 @@ def stays_below(path: str) -> bool:
     return bool(parts) and not path.startswith("/") and ".." not in parts and "\0" not in path
 
 
-def open_home(environ: Mapping[str, str] = os.environ, *, offline: bool = False) -> Home:
+def open_home(environ: Mapping[str, str] = os.environ, *, offline: bool = False, make: bool = True) -> Home:
     """The home that `ORCH_HOME` names (default `~/.local/share/orch`), made when it is not there, mode 0700.
+
+    Without `make`, for who only reads, one that nobody has used yet (it has no runs and no `config.toml`) stays so:
+    its folders are not there, and whatever is looked for in it is not found.
 
     In a folder of `[paths]` that other users can write to, or that is another's, a part of the user's own is used.
     Raises OrchError when it can't be made or written, when its `config.toml` can't be read, or when others were given
@@ -122,6 +125,8 @@ def open_home(environ: Mapping[str, str] = os.environ, *, offline: bool = False)
     root = Path(named).expanduser() if named else Path("~/.local/share/orch").expanduser()
     root = root.resolve()
     try:
+        if not make and not any((root / name).exists() for name in ("runs", "config.toml")):
+            return Home(root, *(root / name for name in MOVABLE), offline=offline)
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         moved = _moved_paths(root)
         for folder in moved.values():

@@ -135,7 +135,7 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "metrics": {name: number_to_json(value) for name, value in latest_metrics(record).items()},
         "tags": dict(record.tags),
         "outputs": [output_to_json(o) for o in record.outputs],
-        "usage": fields_to_json(record.usage),
+        "usage": usage_to_json(record.usage),
         "host": dict(record.host),
         "started_at": record.started_at,
         "ended_at": record.ended_at,
@@ -145,6 +145,11 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "bundle": record.bundle,
         "notes": list(record.notes),
     }
+
+
+def usage_to_json(usage: Usage) -> dict[str, float | None]:
+    """The JSON object of what a run used; nulls where nobody measured it."""
+    return fields_to_json(usage) if usage != Usage() else dict.fromkeys(Usage.__slots__)
 
 
 def output_to_json(output: Output) -> dict[str, Any]:
@@ -189,6 +194,9 @@ def record_from_journal(run_id: str, events: Sequence[Mapping[str, Any]]) -> Run
     supervisor, replay_of, parent, bundle), `started` (child), `logged` (metrics, params, tags: what the program said),
     `tags` (values; null removes), `note` (text), `orphaned`, `ended` (status, exit_code, reason, ended_at,
     outputs, usage), `verdict` (verdict), `named` (name). Unknown events are passed over.
+
+    A run that was given up as `lost` may live after all, on a machine that could not be heard: the end that its own
+    supervisor tells stands, whichever of the two was written first.
     """
     record: RunRecord | None = None
     metrics: list[Metric] = []
@@ -267,6 +275,8 @@ def _ended(record: RunRecord, event: Mapping[str, Any]) -> RunRecord:
     status = event["status"]
     if status not in get_args(Status):
         raise OrchError(f"the journal of run {record.run_id} has an unknown status {status!r}.")
+    if status == "lost" and record.status not in ("running", "orphaned"):
+        return record
     return replace(
         record,
         status=status,
@@ -283,7 +293,7 @@ _STEPS = {
     "logged": lambda r, e: _tagged(replace(r, params={**r.params, **e.get("params", {})}), e.get("tags", {})),
     "tags": lambda r, e: _tagged(r, e["values"]),
     "note": lambda r, e: replace(r, notes=(*r.notes, e["text"])),
-    "orphaned": lambda r, _: replace(r, status="orphaned"),
+    "orphaned": lambda r, _: replace(r, status="orphaned") if r.status == "running" else r,
     "verdict": lambda r, e: replace(r, verdict=e["verdict"]),
     "named": lambda r, e: replace(r, name=e["name"]),
     "ended": _ended,

@@ -5,20 +5,22 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 
 from orchestrator import ledger, store
 from orchestrator.beginning import read_beginning
+from orchestrator.elsewhere import host_of, way_to_end
 from orchestrator.errors import OrchError
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.inputs import listed_blobs
-from orchestrator.model import RunRecord
+from orchestrator.model import ProcessIdentity, RunRecord
 from orchestrator.paths import Home
 from orchestrator.sweep import sweep
 
 
 def remove_run(home: Home, connection: sqlite3.Connection, run_id: str, *, waiting: Callable[[], None]) -> int:
-    """Remove a run that nobody works on. Returns the bytes freed in the store.
+    """Remove a run that nobody works on. Returns the bytes freed in the store, and of a work directory that was left.
 
     `waiting` is called before it waits for others that store or compare outputs. Raises OrchError for a live run, for
     a replay that its supervisor still compares, and for a run that is being replayed. The order is such that a kill in
@@ -26,7 +28,8 @@ def remove_run(home: Home, connection: sqlite3.Connection, run_id: str, *, waiti
     """
     beginning = read_beginning(RunDirectory(home.run(run_id)))
     if beginning is not None and beginning.state == "preparing":
-        raise OrchError(f"run {run_id} is being prepared; end it before you remove it: orch stop {run_id[:16]}")
+        way = _way_to_end(home, None, beginning.supervisor, run_id)
+        raise OrchError(f"run {run_id} is being prepared; end it before you remove it: {way}")
     _refuse_busy(home, connection, run_id)
     with store.removing(home, waiting=waiting):
         # Whoever stored something before we got the lock has recorded it; the ledger must know it too.
@@ -45,15 +48,30 @@ def remove_run(home: Home, connection: sqlite3.Connection, run_id: str, *, waiti
         doomed = [sha256 for sha256 in named if sha256 not in listed and not ledger.is_named(connection, sha256)]
         freed = sum(store.remove_blob(home, sha256) for sha256 in doomed)
     work = home.work / run_id
-    if work.exists():
-        shutil.rmtree(work, ignore_errors=True)
-    return freed
+    return freed + (_remove_folder(work) if work.exists() else 0)
+
+
+def _remove_folder(folder: Path) -> int:
+    """Remove what a killed run left; the bytes that this frees. What can't be removed stays."""
+    from orchestrator.prune.shelf import remove
+
+    try:
+        return remove(folder)
+    except OSError:
+        return 0
+
+
+def _way_to_end(home: Home, record: RunRecord | None, supervisor: ProcessIdentity | None, run_id: str) -> str:
+    if supervisor is None or state_of(supervisor) != "elsewhere":
+        return f"orch stop {run_id[:16]}"
+    return way_to_end(home, RunDirectory(home.run(run_id)), host_of(record, supervisor))
 
 
 def _refuse_busy(home: Home, connection: sqlite3.Connection, run_id: str) -> None:
     record = ledger.read_run(home, run_id)
     if record is not None and record.status in ("running", "orphaned"):
-        raise OrchError(f"run {run_id} is {record.status}; end it before you remove it: orch stop {run_id[:16]}")
+        way = _way_to_end(home, record, record.supervisor, run_id)
+        raise OrchError(f"run {run_id} is {record.status}; end it before you remove it: {way}")
     if record is not None and _is_replaying(record):
         raise OrchError(f"run {run_id} is being compared with its original; {_ways(record)}.")
     for row in ledger.find_runs(connection, replay_of=run_id):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator import journal, ledger
 from orchestrator.beginning import read_beginning
@@ -14,7 +14,7 @@ from orchestrator.execute.events import EventReader
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory, now_text
 from orchestrator.execute.tree import processes_of
-from orchestrator.model import RunRecord
+from orchestrator.model import RunRecord, Status
 from orchestrator.paths import Home
 
 _KEPT_SECONDS = 24 * 3600.0
@@ -39,6 +39,25 @@ def sweep(home: Home, connection: sqlite3.Connection) -> None:
             ledger.index_run(home, connection, run_id)
 
 
+def fate(record: RunRecord) -> Literal["supervised", "orphaned", "lost", "ended"]:
+    """What is true of a run now, whatever its journal says: of one of another machine, that it is supervised there."""
+    if record.status not in ("running", "orphaned"):
+        return "ended"
+    if record.supervisor is None or state_of(record.supervisor) != "dead":
+        return "supervised"
+    alive = record.child is not None and state_of(record.child) == "alive"
+    return "orphaned" if alive or processes_of(record.run_id) else "lost"
+
+
+def record_end(home: Home, directory: RunDirectory, status: Status, reason: str) -> None:
+    """Write into the journal how a run ended that has no supervisor to tell; its outputs stay where they are."""
+    if logged := _logged_unread(directory):
+        directory.record(**logged)
+    work = home.work / directory.run_id
+    left = f"; what it wrote is in {work}" if work.exists() else ""
+    directory.record("ended", status=status, reason=f"{reason}{left}", ended_at=now_text())
+
+
 def _settle(home: Home, record: RunRecord) -> bool:
     """Tell the journal what became of a run whose supervisor died; whether the ledger has to hear of the run."""
     supervisor = record.supervisor
@@ -48,25 +67,17 @@ def _settle(home: Home, record: RunRecord) -> bool:
     with journal.alone(directory.journal):
         # It may have ended, or somebody else have seen its end, between our reading and our look at its process.
         record = ledger.read_run(home, record.run_id) or record
-        return _tell(home, directory, record) if record.status in ("running", "orphaned") else True
-
-
-def _tell(home: Home, directory: RunDirectory, record: RunRecord) -> bool:
-    alive = record.child is not None and state_of(record.child) == "alive"
-    if alive or processes_of(record.run_id):
-        if record.status == "orphaned":
-            return False
-        directory.record("orphaned")
-    else:
-        work = home.work / record.run_id
-        if logged := logged_unread(directory):
-            directory.record(**logged)
-        left = f"; what it wrote is in {work}" if work.exists() else ""
-        directory.record("ended", status="lost", reason=f"its supervisor was killed{left}", ended_at=now_text())
+        found = fate(record)
+        if found == "lost":
+            record_end(home, directory, "lost", "its supervisor was killed")
+        elif found == "orphaned":
+            if record.status == "orphaned":
+                return False
+            directory.record("orphaned")
     return True
 
 
-def logged_unread(directory: RunDirectory) -> dict[str, Any] | None:
+def _logged_unread(directory: RunDirectory) -> dict[str, Any] | None:
     """What the program logged after its supervisor had last written down how far it had read."""
     events, _ = journal.read(directory.journal)
     upto = max((event.get("upto", 0) for event in events), default=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -24,7 +25,7 @@ from made_disk import small_disk
 from orchestrator import ledger
 from orchestrator.doctor.check import Check
 from orchestrator.doctor.examine import examine
-from orchestrator.execute.identity import machine_id
+from orchestrator.execute.identity import identify, machine_id
 from orchestrator.model import ProcessIdentity
 from orchestrator.paths import Home, open_home
 
@@ -600,7 +601,7 @@ def test_a_ledger_that_is_a_folder(cold_home: Path) -> None:
 def test_the_ledger_is_read_and_not_changed(cold_home: Path) -> None:
     ledger.connect(open_home()).close()
     check = only("ledger")
-    assert (check.result, check.found) == ("ok", f"{cold_home}/ledger.db, schema version 4, 0 runs")
+    assert (check.result, check.found) == ("ok", f"{cold_home}/ledger.db, schema version 5, 0 runs")
 
 
 def test_run_directories_without_a_ledger(cold_home: Path) -> None:
@@ -622,9 +623,21 @@ def test_a_run_whose_supervisor_was_killed_is_told_and_left_as_it_is(cold_home: 
     connection.close()
 
 
-def add_run(home: Home) -> str:
+def test_an_orphan_is_told_with_what_ends_it(cold_home: Path) -> None:
+    home = open_home()
+    child = identify(os.getpid())
+    run_id = add_run(home, child=child)
+    connection = ledger.connect(home)
+    ledger.index_run(home, connection, run_id)
+    check = only("runs")
+    assert check.found == f"{run_id[:16]}: the supervisor was killed, the program still runs"
+    assert "orch stop RUN" in check.advice
+    connection.close()
+
+
+def add_run(home: Home, child: ProcessIdentity | None = None) -> str:
     """A run whose supervisor was a process of an earlier start of this machine."""
     supervisor = ProcessIdentity(machine_id(), "an-earlier-boot", 1, 1.0)
-    record = made_records.running(supervisor=supervisor)
+    record = made_records.running(supervisor=supervisor, child=child)
     made_records.write_journal(home, record)
     return record.run_id

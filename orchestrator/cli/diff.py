@@ -34,7 +34,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 def diff(one: str, other: str, *, patch: bool, offline: bool, as_json: bool) -> int:
     """`orch diff`: 1 when there are differences, else 0."""
-    home = open_home(offline=offline)
+    home = open_home(offline=offline, make=False)
     before, after = _read(home, one, other)
     found = diff_runs(before, after, home=home, patch=patch, report=tell)
     if as_json:

@@ -17,7 +17,7 @@ from orchestrator.environment.lock import Lock, LockedPackage, lock_ids, read_lo
 from orchestrator.environment.lock_diff import PackageChanges, package_changes
 from orchestrator.environment.manifest import FILES
 from orchestrator.environment.prefix import PREFIX_NAME, last_use
-from orchestrator.environment_of import Found, environment_of
+from orchestrator.environment_of import Found, environment_of, may_be_place
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.paths import Home, open_home
 
@@ -40,7 +40,7 @@ class _Known:
 
 def list_environments(*, as_json: bool) -> None:
     """`orch env list`."""
-    home = open_home()
+    home = open_home(make=False)
     connection = ledger.connect(home)
     try:
         runs = ledger.runs_by_lock(connection)
@@ -96,7 +96,7 @@ def _list_row(known: _Known) -> list[str]:
 
 def show(environment: str, platform: str | None, *, offline: bool, as_json: bool) -> None:
     """`orch env show`."""
-    home = open_home(offline=offline)
+    home = open_home(offline=offline, make=may_be_place(environment))
     found, lock = _lock_of(environment, platform, home)
     if as_json:
         print(json.dumps(_public(found, lock), indent=2))
@@ -160,7 +160,7 @@ def diff(one: str, other: str, platforms: tuple[str, ...], *, offline: bool, as_
         raise UsageError("--platform is given twice at most: for A and for B.")
     if not other and len(platforms) != 2:
         raise UsageError("name a second environment, or two platforms of the one with --platform.")
-    home = open_home(offline=offline)
+    home = open_home(offline=offline, make=any(map(may_be_place, (one, other or one))))
     first = _lock_of(one, platforms[0] if platforms else None, home)[1]
     second = _lock_of(other or one, platforms[-1] if platforms else None, home)[1]
     changes = package_changes(first.packages, second.packages)

@@ -11,7 +11,7 @@ from pathlib import Path
 from orchestrator.cli.tell import tell, tell_notes
 from orchestrator.environment.host import known_platform
 from orchestrator.environment.lock import read_lock
-from orchestrator.environment_of import Found, environment_of
+from orchestrator.environment_of import Found, environment_of, may_be_place
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.files import write_whole
 from orchestrator.paths import Home, open_home
@@ -41,7 +41,7 @@ def export(options: Options) -> None:
     if options.format == formats.CHANNEL and folder is None:
         raise UsageError("--format channel writes a folder: name it with -o DIR.")
     platforms = tuple(known_platform(name) for name in dict.fromkeys(options.platforms))
-    home = open_home(offline=options.offline)
+    home = open_home(offline=options.offline, make=may_be_place(options.environment))
     lock_ids: dict[str, str] = {}
     notes: list[str] = []
     for wanted in platforms or (None,):

@@ -5,72 +5,97 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 
 from orchestrator import ledger
 from orchestrator.beginning import find_run, newest_live, read_beginning, why_unrecorded
 from orchestrator.cli import text
-from orchestrator.cli.logs import show_logs
+from orchestrator.cli.logs import follow_logs, show_logs
 from orchestrator.cli.run import has_terminal, see, tell_detached
 from orchestrator.cli.runs import open_ledger
 from orchestrator.cli.tell import tell
 from orchestrator.cli.viewer import Wishes
+from orchestrator.elsewhere import SILENT_SECONDS, ago, host_of, silent_seconds, way_to_end
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.execute.viewers import watch_from_elsewhere
 from orchestrator.live import LiveRun, live_runs, live_to_json
 from orchestrator.model import RunRecord
-from orchestrator.stop import stop_run
+from orchestrator.stop import Stopped, give_up_runs, stop_runs
 
 _WIDE = 100
-"""Columns of a terminal from which on a table shows commits."""
+"""Columns of a terminal from which on a table shows commits, and long names of projects."""
+
+_NARROW_SOURCE = 18
+_NARROWEST = 40
 
 
 def ps(*, as_json: bool) -> None:
     """`orch ps`."""
     with open_ledger() as (home, connection):
-        runs = live_runs(home, connection)
+        runs = live_runs(home, connection) if home.runs.is_dir() else []
+        silent = {run.run_id: silent_seconds(home, RunDirectory(home.run(run.run_id))) for run in runs if run.host}
     if as_json:
         print(json.dumps([live_to_json(run) for run in runs], indent=2))
         return
     ids = [run.run_id for run in runs]
+    short = {run_id: ledger.short_id(ids, run_id) for run_id in ids}
     live = [run for run in runs if run.status != "never began"]
     if live:
         narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE
         headers = ["RUN", "STATUS", "TIME", "CPU", "MEMORY", "SOURCE", "COMMAND"]
-        table = [[ledger.short_id(ids, run.run_id), *_row(run, narrow=narrow)] for run in live]
-        # What a run on another machine uses is not known.
-        kept = [i for i, name in enumerate(headers) if name not in ("CPU", "MEMORY") or any(row[i] for row in table)]
-        text.print_table([headers[i] for i in kept], [[row[i] for i in kept] for row in table])
+        rows = [[short[run.run_id], *_row(run, silent.get(run.run_id), narrow=narrow)] for run in live]
+        text.print_table(headers, rows)
     else:
         print("nothing runs; orch list shows what has run.")
     for run in runs:
         if run.status == "never began":
-            print(f"run {ledger.short_id(ids, run.run_id)} never began: {text.visible(run.text, 1000)}")
+            _say_never_began(run, short[run.run_id])
+        elif silent.get(run.run_id, 0.0) >= SILENT_SECONDS:
+            _print_wrapped(
+                f"run {short[run.run_id]} on {run.host} was last heard of {ago(silent[run.run_id])}; "
+                f"if that machine is gone for good: orch stop --lost {short[run.run_id]}"
+            )
 
 
-def _row(run: LiveRun, *, narrow: bool) -> list[str]:
-    now = time.time()
-    heard = "" if run.heard is None else f", seen {text.duration(max(0.0, now - run.heard))} ago"
+def _row(run: LiveRun, silent: float | None, *, narrow: bool) -> list[str]:
+    heard = "" if silent is None else f", seen {text.duration(silent)} ago"
     commit = f"@{run.commit[:7]}" if run.commit and not narrow else ""
     return [
         run.status + (f" on {run.host}{heard}" if run.host else ""),
-        text.duration(max(0.0, now - run.since)),
-        "" if run.cpu_percent is None else f"{run.cpu_percent:.0f}%",
-        "" if run.memory is None else text.size(run.memory),
-        text.visible(run.source) + commit,
-        text.visible(run.text or run.command, 300),
+        text.duration(max(0.0, time.time() - run.since)),
+        "-" if run.cpu_percent is None else f"{run.cpu_percent:.0f}%",
+        "-" if run.memory is None else text.size(run.memory),
+        text.visible(run.source, *([_NARROW_SOURCE] if narrow else [])) + commit,
+        text.visible((run.text or run.command).partition("\n")[0], 300),
     ]
 
 
+def _say_never_began(run: LiveRun, short: str) -> None:
+    why = text.visible(run.text.partition("\n")[0], 300)
+    _print_wrapped(
+        f"run {short} of {text.visible(run.source)} never began, {ago(max(0.0, time.time() - run.since))}: {why} "
+        f"orch rm {short} clears it"
+    )
+
+
+def _print_wrapped(line: str) -> None:
+    """A sentence; on a terminal in as many lines as it takes."""
+    if sys.stdout.isatty():
+        columns = max(_NARROWEST, shutil.get_terminal_size().columns)
+        line = "\n".join(textwrap.wrap(line, columns, subsequent_indent="  ", break_on_hyphens=False))
+    print(line)
+
+
 def attach(wanted: str | None, *, tail: int | None) -> int:
-    """`orch attach`: the exit code that `orch run` ends with."""
+    """`orch attach`: the exit code that `orch run` ends with, 125 where nobody knows it."""
     with open_ledger() as (home, connection):
         run_id = find_run(home, connection, wanted) if wanted is not None else newest_live(home, connection)
     if run_id is None:
-        raise UsageError("no run lives on this machine; orch attach RUN shows one that has ended.")
+        raise OrchError("no run lives on this machine; orch attach RUN shows one that has ended.")
     directory = RunDirectory(home.run(run_id))
     beginning = read_beginning(directory)
     record = None if beginning else ledger.read_run(home, run_id)
@@ -79,21 +104,18 @@ def attach(wanted: str | None, *, tail: int | None) -> int:
     supervisor = beginning.supervisor if beginning else record.supervisor if record else None
     live = beginning is not None or (record is not None and record.status in ("running", "orphaned"))
     if live and supervisor is not None and state_of(supervisor) == "elsewhere":
-        raise OrchError(_on_another_host(directory, record))
+        way = way_to_end(home, directory, host_of(record, supervisor))
+        raise OrchError(f"run {run_id} can't be attached to: {way}; orch logs -f {run_id[:16]} shows what it prints.")
     if not directory.progress.exists():
         return _show_imported(directory, record, tail)
+    if record is not None and record.status == "orphaned":
+        follow_logs(home, directory, tail=tail)
+        return OrchError.exit_code
     watched = watch_from_elsewhere(directory, supervisor)
     code, seen = see(watched, Wishes(terminal=has_terminal(), attached=True, tail=tail), home)
     if seen.detached:
         tell_detached(run_id)
     return code
-
-
-def _on_another_host(directory: RunDirectory, record: RunRecord | None) -> str:
-    host = record.host.get("hostname") if record is not None else "another machine"
-    heard = directory.heard()
-    seen = "" if heard is None else f", seen {text.duration(max(0.0, time.time() - heard))} ago"
-    return f"run {directory.run_id} is on {host}{seen}; orch logs -f {directory.run_id[:16]} shows here what it prints."
 
 
 def _show_imported(directory: RunDirectory, record: RunRecord | None, tail: int | None) -> int:
@@ -105,25 +127,38 @@ def _show_imported(directory: RunDirectory, record: RunRecord | None, tail: int 
     return OrchError.exit_code if record.exit_code is None else record.exit_code
 
 
-def stop(wanted: Sequence[str], *, grace: float | None, now: bool) -> None:
+def stop(wanted: Sequence[str], *, grace: float | None, now: bool, lost: bool) -> None:
     """`orch stop`."""
     if now and grace is not None:
         raise UsageError("--now gives no grace; leave one of the two out.")
+    if lost and (now or grace is not None):
+        raise UsageError("--lost ends nothing that lives; leave --now and --grace out.")
     with open_ledger() as (home, connection):
-        run_ids = dict.fromkeys(find_run(home, connection, item) for item in wanted)
-        for run_id in run_ids:
-            ended = ledger.read_run(home, run_id)
-            before = ended.status if ended is not None else None
-            record = stop_run(
-                home, connection, run_id, grace=0.0 if now else grace, waiting=lambda: tell("stopping", "the run")
-            )
-            print(_how_it_ended(run_id, before, record))
+        try:
+            run_ids = list(dict.fromkeys(find_run(home, connection, item) for item in wanted))
+        except OrchError as error:
+            raise OrchError(f"nothing was stopped: {error}") from error
+        if lost:
+            ended = give_up_runs(home, connection, run_ids)
+        else:
+            ended = stop_runs(home, connection, run_ids, grace=0.0 if now else grace, report=tell)
+    for stopped in ended:
+        print(_how_it_ended(stopped))
 
 
-def _how_it_ended(run_id: str, before: str | None, record: RunRecord | None) -> str:
+def _how_it_ended(stopped: Stopped) -> str:
+    run, record = f"run {stopped.run_id[:16]}", stopped.record
     if record is None:
-        return f"run {run_id[:16]} had not begun; nothing was recorded"
-    reason = f": {text.harmless(record.reason)}" if record.reason else ""
-    if before in ("running", "orphaned"):
-        return f"run {run_id[:16]} is {record.status}{reason}"
-    return f"run {run_id[:16]} has ended before: {record.status}{reason}"
+        return f"{run} had not begun; nothing was recorded"
+    if stopped.ended == "run":
+        return f"{run} is {record.status}" + (f": {text.harmless(record.reason)}" if record.reason else "")
+    if stopped.ended == "comparison":
+        return f"{run} is not compared with its original any more; it had ended already: {_end_of(record)}"
+    return f"{run} had ended already: {_end_of(record)}"
+
+
+def _end_of(record: RunRecord) -> str:
+    if record.reason:
+        reason = text.harmless(record.reason)
+        return reason if reason.startswith(record.status) else f"{record.status}, {reason}"
+    return record.status + (f", exit code {record.exit_code}" if record.exit_code else "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import sys
 import time
@@ -12,21 +14,24 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
+from orchestrator import ledger
 from orchestrator.beginning import find_recorded, find_run, newest_live, read_beginning, why_unrecorded
-from orchestrator.cli.plain import PlainText
+from orchestrator.cli.lent import ShownLog
 from orchestrator.cli.runs import open_ledger
 from orchestrator.cli.tell import tell
+from orchestrator.elsewhere import SILENT_SECONDS, host_of, way_to_end
 from orchestrator.errors import OrchError
 from orchestrator.execute.identity import state_of
-from orchestrator.execute.rundir import HEARTBEAT_SECONDS, RunDirectory
-from orchestrator.execute.tree import processes_of
+from orchestrator.execute.rundir import RunDirectory
+from orchestrator.paths import Home
+from orchestrator.plain import PlainText
+from orchestrator.sweep import fate
 
 _CHUNK = 1 << 16
 _POLL_SECONDS = 0.1
+_GIVEN_UP_SECONDS = 5.0
 _SCREEN = 200
 """Lines above the last one that a program may still change."""
-_SILENT_SECONDS = 6 * HEARTBEAT_SECONDS
-"""A supervisor on another machine that has not been heard of for so long is taken for dead."""
 
 
 def logs(wanted: str | None, *, follow: bool, tail: int | None, plain: bool) -> None:
@@ -38,7 +43,7 @@ def logs(wanted: str | None, *, follow: bool, tail: int | None, plain: bool) -> 
         tell("following", f"run {run_id}")
     directory = RunDirectory(home.run(run_id))
     if follow:
-        _follow(directory, tail=tail, plain=plain)
+        follow_logs(home, directory, tail=tail, plain=plain)
     else:
         show_logs(directory, tail=tail, plain=plain)
 
@@ -78,7 +83,7 @@ class _Stream:
     path: Path
     target: BinaryIO
     tail: int | None
-    plain: PlainText | None
+    shown: PlainText | ShownLog | None
     file: FileIO | None = None
 
     def copy(self) -> None:
@@ -90,14 +95,14 @@ class _Stream:
             if self.tail is not None:
                 self.file.seek(start_of_tail(self.file, self.tail))
         while data := self.file.read(_CHUNK):
-            self.target.write(self.plain.feed(data) if self.plain else data)
+            self.target.write(self.shown.feed(data) if self.shown else data)
         self.target.flush()
 
     def close(self) -> None:
         if self.file is not None:
             self.file.close()
-        if self.plain is not None:
-            self.target.write(self.plain.end())
+        if self.shown is not None:
+            self.target.write(self.shown.end())
             self.target.flush()
 
 
@@ -105,7 +110,10 @@ class _Stream:
 def _streams(directory: RunDirectory, tail: int | None, plain: bool, *, kept: int) -> Iterator[Callable[[], None]]:
     """A function that copies what the logs have now."""
     logs = ((directory.stdout, sys.stdout.buffer), (directory.stderr, sys.stderr.buffer))
-    streams = [_Stream(path, target, tail, PlainText(kept) if plain else None) for path, target in logs]
+    streams = [
+        _Stream(path, target, tail, PlainText(kept) if plain else ShownLog() if target.isatty() else None)
+        for path, target in logs
+    ]
 
     def copy() -> None:
         for stream in streams:
@@ -118,24 +126,76 @@ def _streams(directory: RunDirectory, tail: int | None, plain: bool, *, kept: in
             stream.close()
 
 
-def _follow(directory: RunDirectory, *, tail: int | None, plain: bool) -> None:
-    """Copy the logs until the run has ended; only files are looked at, so that it works from another machine."""
-    lives = _liveness(directory)
-    with _streams(directory, tail, plain, kept=0) as copy:
-        over = False
-        while not over:
-            over = any("over" in line or "end" in line for line in directory.told()) or not lives()
-            copy()
-            if not over:
-                time.sleep(_POLL_SECONDS)
+def follow_logs(home: Home, directory: RunDirectory, *, tail: int | None = None, plain: bool = False) -> None:
+    """Copy the logs until the run has ended; only files are looked at, so that it works from another machine.
+
+    An end that no supervisor told is told here, on stderr. Raises OrchError for a run that never began, and for one of
+    another machine that is not heard of any more.
+    """
+    lives = _liveness(home, directory)
+    with contextlib.closing(_Progress(directory.progress)) as progress:
+        with _streams(directory, tail, plain, kept=0) as copy:
+            over = False
+            while not over:
+                over = progress.is_over() or not lives()
+                copy()
+                if not over:
+                    time.sleep(_POLL_SECONDS)
+        told = progress.is_over()  # its last word may have come after our look
     beginning = read_beginning(directory)
     if beginning is not None:
         raise OrchError(why_unrecorded(beginning))
+    if not told:
+        _tell_end(directory)
 
 
-def _liveness(directory: RunDirectory) -> Callable[[], bool]:
+def _tell_end(directory: RunDirectory) -> None:
+    """How a run ended whose supervisor was killed; the ledger is made true first."""
+    with open_ledger() as (home, _):
+        record = ledger.read_run(home, directory.run_id, logged=False)
+    if record is None:
+        raise OrchError(f"run {directory.run_id} has no directory any more.")
+    if record.exit_code is None and record.status not in ("running", "orphaned"):
+        tell(record.status, record.reason or "")
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What a supervisor tells its viewers, read on from where it was read up to."""
+
+    path: Path
+    file: FileIO | None = None
+    unread: bytes = b""
+    over: bool = False
+
+    def is_over(self) -> bool:
+        """Whether the program has ended, or the run before it began one."""
+        if self.file is None:
+            with contextlib.suppress(FileNotFoundError):
+                self.file = self.path.open("rb", buffering=0)
+        while self.file is not None and (data := self.file.read(_CHUNK)):
+            *lines, self.unread = (self.unread + data).split(b"\n")
+            self.over = self.over or any(map(_tells_the_end, lines))
+        return self.over
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+
+def _tells_the_end(line: bytes) -> bool:
+    if b'"over":' not in line and b'"end":' not in line:
+        return False
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(told, dict) and ("over" in told or "end" in told)
+
+
+def _liveness(home: Home, directory: RunDirectory) -> Callable[[], bool]:
     """A function that says whether anything may still write to the logs."""
-    beat, changed, looked, orphaned = directory.heard(), time.monotonic(), 0.0, True
+    beat, changed, looked, orphaned = directory.heard(), time.monotonic(), 0.0, False
 
     def lives() -> bool:
         nonlocal beat, changed, looked, orphaned
@@ -144,14 +204,28 @@ def _liveness(directory: RunDirectory) -> Callable[[], bool]:
         if state == "elsewhere":
             if (heard := directory.heard()) != beat:  # its clock may be another's: what counts is that it moves
                 beat, changed = heard, now
-            if now - changed > _SILENT_SECONDS:
-                raise OrchError(
-                    f"run {directory.run_id} is on another machine, and its supervisor there has not been heard of "
-                    f"for {_SILENT_SECONDS:.0f} s."
-                )
+            if now - max(changed, looked) >= _GIVEN_UP_SECONDS:  # somebody may have given it up
+                looked = now
+                return _is_recorded_live(home, directory, silent=now - changed > SILENT_SECONDS)
             return True
         if state == "dead" and now - looked >= 1:  # to look at every process takes a while
-            looked, orphaned = now, bool(processes_of(directory.run_id))
+            looked, before = now, orphaned
+            record = ledger.read_run(home, directory.run_id, logged=False)
+            orphaned = record is not None and fate(record) == "orphaned"
+            if orphaned and not before:
+                short = directory.run_id[:16]
+                tell("orphaned", f"the supervisor of run {short} was killed, its program lives; orch stop {short}")
         return state == "alive" or orphaned
 
     return lives
+
+
+def _is_recorded_live(home: Home, directory: RunDirectory, *, silent: bool) -> bool:
+    """Whether a run of another machine has not ended. Raises OrchError for one that is `silent`."""
+    record = ledger.read_run(home, directory.run_id, logged=False)
+    if record is not None and record.status not in ("running", "orphaned"):
+        return False
+    if silent:
+        host = host_of(record, directory.supervised_by())
+        raise OrchError(f"run {directory.run_id} is not heard of any more; {way_to_end(home, directory, host)}")
+    return True

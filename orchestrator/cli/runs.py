@@ -7,7 +7,6 @@ import json
 import os
 import sqlite3
 import sys
-import time
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,9 @@ from orchestrator.beginning import find_recorded, find_run
 from orchestrator.canonical import local_path
 from orchestrator.cli import text
 from orchestrator.cli.tell import tell
+from orchestrator.elsewhere import host_of, silent_seconds, way_to_end
 from orchestrator.errors import OrchError, UsageError
+from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.execute.tree import processes_of
 from orchestrator.model import Output, Status
@@ -126,8 +127,8 @@ def _chosen_outputs(home: Home, run_id: str, patterns: Sequence[str]) -> list[Ou
         raise OrchError(f"run {run_id} has no directory any more.")
     if record.status in ("running", "orphaned"):
         raise OrchError(f"run {run_id} is {record.status}; its outputs are there when it has ended.")
-    if record.status == "lost":
-        raise OrchError(f"run {run_id} has no outputs: {record.reason}.")
+    if record.exit_code is None:
+        raise OrchError(f"the outputs of run {run_id} were not stored: {record.reason or record.status}.")
     chosen = [o for o in record.outputs if not patterns or any(_matches(o.path, p) for p in patterns)]
     if not chosen and patterns:
         there = ", ".join(o.path for o in record.outputs[:5]) or "none"
@@ -170,8 +171,8 @@ def print_record(home: Home, run_id: str) -> None:
 
 @contextmanager
 def open_ledger() -> Iterator[tuple[Home, sqlite3.Connection]]:
-    """The home and its ledger, made true first."""
-    home = open_home()
+    """The home and its ledger, made true first. A home that is not there is an empty one, and is not made."""
+    home = open_home(make=False)
     connection = ledger.connect(home)
     try:
         sweep(home, connection)
@@ -182,14 +183,13 @@ def open_ledger() -> Iterator[tuple[Home, sqlite3.Connection]]:
 
 def _elsewhere(home: Home, run: dict[str, Any]) -> str:
     """For a live run of another machine (a home that two login nodes share): which, and when it was last heard of."""
-    host = run["host"].get("hostname")
-    if run["status"] not in ("running", "orphaned") or host in (None, os.uname().nodename):
+    if run["status"] not in ("running", "orphaned"):
         return ""
-    try:
-        beat = RunDirectory(home.run(run["run_id"])).supervisor.stat().st_mtime
-    except OSError:
-        return f" on {host}"
-    return f" on {host}, seen {text.duration(max(0.0, time.time() - beat))} ago"
+    record = ledger.read_run(home, run["run_id"], logged=False)
+    if record is None or record.supervisor is None or state_of(record.supervisor) != "elsewhere":
+        return ""
+    silent = silent_seconds(home, RunDirectory(home.run(record.run_id)))
+    return f" on {host_of(record, record.supervisor)}, seen {text.duration(silent)} ago"
 
 
 def _list_row(run: dict[str, Any], elsewhere: str, varying: Container[str]) -> list[str]:
@@ -226,7 +226,8 @@ def _lacks_verdict(run: dict[str, Any]) -> bool:
 def _took(run: dict[str, Any]) -> str:
     if run["status"] == "running":
         return text.duration(text.seconds_since(run["started_at"]))
-    return text.duration(run["usage"]["wall_seconds"]) if run["exit_code"] is not None else ""
+    seconds = run["usage"]["wall_seconds"]
+    return "" if seconds is None else text.duration(seconds)
 
 
 def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tuple[str, str]]:
@@ -243,15 +244,15 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
         how = f": orch replay --compare {run['run_id'][:16]} does it" if _lacks_verdict(run) else ""
         yield "replay of", f"{run['replay_of']}, {found['result']}{how}"
     yield "started", run["started_at"]
-    if run["exit_code"] is not None:
+    if run["usage"]["wall_seconds"] is not None:
         usage = run["usage"]
         yield (
             "took",
             f"{text.duration(usage['wall_seconds'])}, {text.duration(usage['cpu_seconds'])} of CPU, "
             f"{text.size(usage['peak_memory'])} peak",
         )
-    elif (record := ledger.read_run(home, run["run_id"])) and record.supervisor and record.status == "running":
-        yield "supervisor", f"pid {record.supervisor.pid}; orch stop {run['run_id'][:16]} ends the run"
+    elif (where := _elsewhere(home, run)) or run["status"] == "running":
+        yield "supervisor", _supervisor(home, run, away=bool(where))
     elif run["status"] == "orphaned":
         pids = " ".join(map(str, processes_of(run["run_id"])))
         yield "processes", f"{pids}; orch stop {run['run_id'][:16]} ends them"
@@ -270,6 +271,15 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
     yield "experiment", run["experiment"]
     yield "host", f"{run['host'].get('hostname', '?')}, {run['host'].get('cpu', '?')}"
     yield "spec id", run["spec_id"]
+
+
+def _supervisor(home: Home, run: dict[str, Any], *, away: bool) -> str:
+    record = ledger.read_run(home, run["run_id"], logged=False)
+    if record is None or record.supervisor is None:
+        return "unknown"
+    if away:
+        return way_to_end(home, RunDirectory(home.run(record.run_id)), host_of(record, record.supervisor))
+    return f"pid {record.supervisor.pid}; orch stop {record.run_id[:16]} ends the run"
 
 
 def _print_section(title: str, rows: Sequence[Sequence[str]]) -> None:

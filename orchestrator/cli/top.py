@@ -24,7 +24,9 @@ def top() -> int:
     from orchestrator.tui.state import State
 
     gc.enable()  # a dashboard stays for hours
-    home = open_home()
+    home = open_home(make=False)
+    if not home.runs.is_dir():
+        raise OrchError(f"there is nothing to show: {home.root} has no runs yet; orch run makes the first.")
     leave = show(home, State())
     while leave.replay is not None:
         _replay(leave.replay)

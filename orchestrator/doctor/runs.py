@@ -9,11 +9,10 @@ from contextlib import closing
 from orchestrator import ledger
 from orchestrator.doctor.check import Check, fault, note, ok
 from orchestrator.errors import OrchError
-from orchestrator.execute.identity import state_of
-from orchestrator.execute.tree import processes_of
 from orchestrator.ledger.connection import VERSION, check_version, telling
 from orchestrator.paths import Home
 from orchestrator.report import plural
+from orchestrator.sweep import fate
 
 _SHOWN = 3
 
@@ -57,13 +56,11 @@ def _dead(home: Home, run_ids: list[str]) -> Iterator[Check]:
         except OrchError:
             damaged.append(run_id)
             continue
-        if record is None or record.status not in ("running", "orphaned") or record.supervisor is None:
-            continue
-        if state_of(record.supervisor) == "dead":
-            alive = record.child is not None and state_of(record.child) == "alive"
-            (orphaned if alive or processes_of(run_id) else lost).append(run_id)
+        found = "ended" if record is None else fate(record)
+        if found in ("orphaned", "lost"):
+            (orphaned if found == "orphaned" else lost).append(run_id)
     if orphaned:
-        advice = "Nobody records its end: orch show RUN names its processes."
+        advice = "Nobody else records its end: orch stop RUN ends it, orch show RUN names its processes."
         yield note("runs", f"{_named(orphaned)}: the supervisor was killed, the program still runs", advice)
     if lost:
         yield note("runs", f"{_named(lost)}: the supervisor was killed", "orch list says from now on: lost.")

@@ -172,7 +172,8 @@ def resolve_environment(
 
 def lock_ids(home: Home) -> list[str]:
     """The ids of all locks, sorted."""
-    return sorted(path.name for path in home.locks.iterdir() if re.fullmatch(r"[0-9a-f]{64}", path.name))
+    found = home.locks.iterdir() if home.locks.is_dir() else ()
+    return sorted(path.name for path in found if re.fullmatch(r"[0-9a-f]{64}", path.name))
 
 
 def lock_path(home: Home, lock_id: str) -> Path:

@@ -11,6 +11,9 @@ from typing import Literal
 
 from orchestrator.model import ProcessIdentity
 
+_MINUTES = "boot-"
+"""Where a start of the machine has no name of its own: the minute of it, since the epoch."""
+
 
 def identify(pid: int) -> ProcessIdentity | None:
     """The identity of a process of this machine, or None when there is none with that pid."""
@@ -19,12 +22,16 @@ def identify(pid: int) -> ProcessIdentity | None:
 
 
 def state_of(identity: ProcessIdentity) -> Literal["alive", "dead", "elsewhere"]:
-    """Whether that very process still lives; `elsewhere` when another machine would have to be asked."""
-    if identity.machine != machine_id():
-        return "elsewhere"
+    """Whether that very process still lives; `elsewhere` when another machine would have to be asked.
+
+    The kernel's name of its start is no other machine's, whatever this one is called by now.
+    """
     boot, _, namespace = identity.boot.partition("/")
     own_boot, _, own_namespace = boot_id().partition("/")
-    if boot != own_boot:
+    same = is_same_start(boot, own_boot)
+    if identity.machine != machine_id() and not (same and _is_unique(boot)):
+        return "elsewhere"
+    if not same:
         return "dead"
     if namespace != own_namespace:
         return "elsewhere"  # another container on this machine, whose pids are not ours
@@ -72,10 +79,38 @@ def boot_id() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
-        import psutil
+        return _boot_session() or _boot_minute()
 
-        # The clock may have been set since: a minute's tolerance is enough to tell one start from the next.
-        return f"boot-{round(psutil.boot_time() / 60)}"
+
+def is_same_start(one: str, other: str) -> bool:
+    """Whether two names of a start, both of one machine, are of the same one. Minutes may be rounded differently."""
+    minutes = [boot.removeprefix(_MINUTES) for boot in (one, other) if boot.startswith(_MINUTES)]
+    if len(minutes) == 2 and all(minute.isdecimal() for minute in minutes):
+        return abs(int(minutes[0]) - int(minutes[1])) <= 1
+    return one == other
+
+
+def _is_unique(boot: str) -> bool:
+    return not boot.startswith(_MINUTES)  # many machines start in the same minute
+
+
+def _boot_session() -> str | None:
+    """What macOS calls this start: a UUID."""
+    import ctypes
+
+    text, size = ctypes.create_string_buffer(64), ctypes.c_size_t(64)
+    try:
+        failed = ctypes.CDLL(None).sysctlbyname(b"kern.bootsessionuuid", text, ctypes.byref(size), None, 0)
+    except (AttributeError, OSError, TypeError):  # another system
+        return None
+    return None if failed else text.value.decode("ascii", "replace") or None
+
+
+def _boot_minute() -> str:
+    import psutil
+
+    # The clock may have been set since: a minute's tolerance is enough to tell one start from the next.
+    return f"{_MINUTES}{round(psutil.boot_time() / 60)}"
 
 
 def _start_of(pid: int) -> float | None:
@@ -90,6 +125,7 @@ def _start_of(pid: int) -> float | None:
     import psutil
 
     try:
-        return round(psutil.Process(pid).create_time())
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time())
     except psutil.Error:
         return None

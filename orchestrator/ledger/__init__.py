@@ -23,6 +23,7 @@ from orchestrator.ledger.query import (
     load_metric,
     load_run,
     resolve_run,
+    runs_by_prefix,
     short_id,
     varying_outputs,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "remove_run",
     "resolve_run",
     "runs_by_lock",
+    "runs_by_prefix",
     "short_id",
     "uncompared_runs",
     "varying_outputs",

@@ -21,7 +21,7 @@ class PageRow:
     exit_code: int | None
     name: str | None
     started_at: str
-    wall_seconds: float
+    wall_seconds: float | None
     url: str
     commit: str
     subdir: str
@@ -30,6 +30,11 @@ class PageRow:
     verdict: str | None
     metrics: tuple[tuple[str, float], ...] = ()
     params: tuple[tuple[str, str], ...] = ()
+
+
+def change_mark(connection: sqlite3.Connection) -> object:
+    """Another one when anybody has changed the ledger since this connection gave the last one."""
+    return connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes
 
 
 def count_runs(connection: sqlite3.Connection) -> int:
@@ -53,22 +58,39 @@ def matching_runs(connection: sqlite3.Connection, text: str = "") -> tuple[str, 
 
 _ENDED = "SELECT run_id FROM runs WHERE status NOT IN ('running', 'orphaned') ORDER BY run_id DESC"
 
+_SEARCHED = """
+lower(
+    run_id || ' ' || coalesce(runs.name, '') || ' ' || status || ' ' || url || '#' || subdir || ' ' || commit_id
+    || ' ' || entry_point || ' ' || experiments.name || ' ' || coalesce(json_extract(verdict, '$.result'), '')
+)
+"""
+
 _MATCHING = """
 SELECT run_id FROM runs JOIN experiments USING (experiment_id)
 WHERE status NOT IN ('running', 'orphaned') AND NOT EXISTS (
     SELECT 1 FROM json_each(:words) AS word
-    WHERE NOT instr(
-        lower(
-            run_id || ' ' || coalesce(runs.name, '') || ' ' || status || ' ' || url || '#' || subdir || ' ' || commit_id
-            || ' ' || entry_point || ' ' || experiments.name || ' ' || coalesce(json_extract(verdict, '$.result'), '')
-        ),
-        word.value
-    ) AND NOT EXISTS (
+    WHERE NOT instr(SEARCHED, word.value) AND NOT EXISTS (
         SELECT 1 FROM params WHERE params.run_id = runs.run_id AND instr(lower(key || '=' || params.value), word.value)
     )
 )
 ORDER BY run_id DESC
-"""
+""".replace("SEARCHED", _SEARCHED)
+
+
+def searched_texts(connection: sqlite3.Connection, run_ids: Sequence[str]) -> dict[str, str]:
+    """The text, in lower case, in which `matching_runs` would look for each word, of these runs, live or not."""
+    with telling(connection):
+        rows = connection.execute(_SEARCHED_OF, (json.dumps(run_ids),))
+        return {run_id: text.decode("utf-8", "replace") for run_id, text in rows}
+
+
+_SEARCHED_OF = """
+SELECT run_id, CAST(SEARCHED || coalesce(
+    (SELECT group_concat(' ' || lower(key || '=' || params.value), '') FROM params WHERE params.run_id = runs.run_id),
+    ''
+) AS BLOB)
+FROM runs JOIN experiments USING (experiment_id) WHERE run_id IN (SELECT value FROM json_each(?))
+""".replace("SEARCHED", _SEARCHED)
 
 
 def page_rows(connection: sqlite3.Connection, run_ids: Sequence[str]) -> dict[str, PageRow]:

@@ -13,7 +13,7 @@ from orchestrator.errors import OrchError
 from orchestrator.ledger.values import version_key
 from orchestrator.paths import Home
 
-VERSION = 4
+VERSION = 5
 """The version of the schema, in the file's `user_version`. A newer one is refused; an older one is migrated."""
 
 APPLICATION_ID = 0x6F726368
@@ -33,10 +33,12 @@ def connect(home: Home, *, readonly: bool = False) -> sqlite3.Connection:
     """A connection to the ledger of `home`, which is created or migrated when it must be.
 
     Each statement is its own transaction unless `BEGIN IMMEDIATE` opens one. The SQL function `version_key`
-    is there. Raises OrchError when the file is no SQLite file or no ledger, is of a newer orch, locked, or can't
-    be read or written.
+    is there. Of a home that was not made (see `paths.open_home`) the ledger is empty, and in memory only. Raises
+    OrchError when the file is no SQLite file or no ledger, is of a newer orch, locked, or can't be read or written.
     """
     path = home.ledger
+    if not home.runs.is_dir():
+        return _in_memory()
     with telling(path):
         connection = _open(path, readonly=readonly)
         try:
@@ -166,6 +168,15 @@ def _migrated(path: Path, *, readonly: bool) -> sqlite3.Connection:
         return connection
     connection.close()
     return _open(path, readonly=True)
+
+
+def _in_memory() -> sqlite3.Connection:
+    from orchestrator.ledger.schema import migrate
+
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    _set_up(connection)
+    return connection
 
 
 def _set_up(connection: sqlite3.Connection) -> None:

@@ -35,7 +35,7 @@ class RunRow:
     spec_id: str
     started_at: str
     ended_at: str | None
-    wall_seconds: float
+    wall_seconds: float | None
     url: str
     commit: str
     subdir: str
@@ -204,7 +204,7 @@ def resolve_run(connection: sqlite3.Connection, text: str) -> str:
     with snapshot(connection):
         if text == "latest":
             return _latest(connection)
-        by_id = _by_prefix(connection, text.lower())
+        by_id = runs_by_prefix(connection, text.lower(), limit=CANDIDATES + 1)
         if len(by_id) == 1:
             return by_id[0]
         by_name = connection.execute(_BY_NAME, {"name": to_text(text), "limit": CANDIDATES + 1}).fetchall()
@@ -235,13 +235,14 @@ def _latest(connection: sqlite3.Connection) -> str:
     return str(row[0])
 
 
-def _by_prefix(connection: sqlite3.Connection, prefix: str) -> list[str]:
+def runs_by_prefix(connection: sqlite3.Connection, prefix: str, *, limit: int = -1) -> list[str]:
+    """The ids that begin with `prefix` (lower-case hex digits), newest first, at most `limit`."""
     if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
         return []
     # "g" sorts behind every hex digit
     between = "SELECT run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY run_id DESC LIMIT ?"
-    rows = connection.execute(between, (prefix, prefix + "g", CANDIDATES + 1))
-    return [str(run_id) for (run_id,) in rows]
+    with telling(connection):
+        return [str(run_id) for (run_id,) in connection.execute(between, (prefix, prefix + "g", limit))]
 
 
 def short_id(runs: sqlite3.Connection | Iterable[str], run_id: str) -> str:

@@ -20,6 +20,7 @@ MIGRATIONS = Migrations("ledger")
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the schema of an empty or older ledger to `VERSION`, in one transaction. Safe among processes."""
     database = Database(connection, recursive_triggers=False, execute_plugins=False)
+    connection.execute("PRAGMA foreign_keys = OFF")  # a table that is made again must not take others' rows along
     # sqlite-utils would open a deferred transaction, which another process can make fail; inside one it nests.
     with transaction(connection):
         MIGRATIONS.apply(database)
@@ -225,3 +226,27 @@ def _bundles(database: Database) -> None:
 
 
 MIGRATIONS(name="0004_bundles")(_bundles)
+
+
+def _unmeasured_use(database: Database) -> None:
+    # What nobody measured is NULL. SQLite takes no NOT NULL back, so the table is made again.
+    made = dict(database.execute("SELECT name, sql FROM sqlite_schema WHERE tbl_name = 'runs' AND sql IS NOT NULL"))
+    table = made.pop("runs").replace("CREATE TABLE runs ", "CREATE TABLE runs_again ")
+    for column in _USE:
+        table = table.replace(f"{column} NOT NULL", column)
+    for statement in (table, *_AGAIN.strip().split(";\n"), *made.values()):
+        database.execute(statement)
+
+
+_USE = ("wall_seconds REAL", "cpu_seconds REAL", "peak_memory INTEGER", "read_bytes INTEGER", "written_bytes INTEGER")
+
+_AGAIN = """
+INSERT INTO runs_again SELECT * FROM runs;
+UPDATE runs_again
+    SET wall_seconds = NULL, cpu_seconds = NULL, peak_memory = NULL, read_bytes = NULL, written_bytes = NULL
+    WHERE wall_seconds = 0 AND cpu_seconds = 0 AND peak_memory = 0 AND read_bytes = 0 AND written_bytes = 0;
+DROP TABLE runs;
+ALTER TABLE runs_again RENAME TO runs
+"""
+
+MIGRATIONS(name="0005_unmeasured_use")(_unmeasured_use)

@@ -14,7 +14,7 @@ from orchestrator.errors import OrchError
 from orchestrator.ledger.connection import transaction
 from orchestrator.ledger.values import to_real, to_text, version_key
 from orchestrator.model import Metric, RunRecord, latest_metric_points
-from orchestrator.records import portable_spec
+from orchestrator.records import portable_spec, usage_to_json
 
 Row = tuple[Any, ...]
 
@@ -99,7 +99,7 @@ def drop_run(connection: sqlite3.Connection, run_id: str) -> None:
 
 
 def _put_run(connection: sqlite3.Connection, record: RunRecord) -> None:
-    spec, source, usage = record.spec, record.spec.source, record.usage
+    spec, source = record.spec, record.spec.source
     before = connection.execute("SELECT spec_id, host_id FROM runs WHERE run_id = ?", (record.run_id,)).fetchone()
     spec_id, host_id = _put_spec(connection, record), _put_host(connection, record.host)
     _put_environment(connection, spec.environment.lock_id, spec.environment.platform)
@@ -129,11 +129,7 @@ def _put_run(connection: sqlite3.Connection, record: RunRecord) -> None:
         "parent": record.parent,
         "host_id": host_id,
         "host_more": json.dumps(_host_more(record.host)),
-        "wall_seconds": usage.wall_seconds,
-        "cpu_seconds": usage.cpu_seconds,
-        "peak_memory": usage.peak_memory,
-        "read_bytes": usage.read_bytes,
-        "written_bytes": usage.written_bytes,
+        **usage_to_json(record.usage),
         "as_of": spec.environment.as_of,
         "other_locks": json.dumps(dict(spec.environment.others)) if spec.environment.others else None,
         "verdict": None if record.verdict is None else json.dumps(record.verdict),

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from e2e.conftest import CONDA_YAML, ORCH, mlproject, orch, orch_json
@@ -43,13 +44,17 @@ def the_run(home: Path) -> Path:
 
 
 def test_it_shows_everything_from_the_start_and_ends_as_the_run(make: Callable[[str], Path], orch_home: Path) -> None:
-    run_id = detached(make(f"{counting(20, 'sleep 0.05')}; echo oops >&2; exit 3"))
-    wait_until(lambda: (orch_home / "runs" / run_id / "stdout.log").exists())
-    time.sleep(0.3)
-    done = orch("attach", code=3)
-    assert done.stdout.encode() == lines(20)
+    run_id = detached(make(f"echo begun; while [ ! -e go ]; do sleep 0.05; done; {counting(20)}; exit 3"))
+    wait_until(lambda: begun(orch_home))
+    viewer = start("attach")
+    assert viewer.stdout.readline() == "begun\n"
+    (orch_home / "work" / run_id / "checkout" / "go").touch()
+    shown, errors = viewer.communicate(timeout=60)
+    done = subprocess.CompletedProcess([], viewer.returncode, f"begun\n{shown}", errors)
+    assert done.returncode == 3
+    assert done.stdout.encode() == b"begun\n" + lines(20)
     phases = [line.split()[0] for line in done.stderr.splitlines()]
-    assert phases == ["source", "environment", "running", "oops", "failed", "run"]
+    assert phases == ["source", "environment", "running", "failed", "run"]
     again = orch("attach", run_id, code=3)  # it has ended
     assert (again.stdout, again.stderr) == (done.stdout, done.stderr)
     assert orch("attach", run_id, "--tail", "2", code=3).stdout == "line 18\nline 19\n"
@@ -65,12 +70,12 @@ def test_it_can_begin_while_the_run_is_prepared(make_project: Make, cold_home: P
 
 def test_one_that_fails_while_it_is_prepared_is_told(make_project: Make, cold_home: Path) -> None:
     yaml = CONDA_YAML.replace("python", "python, nothing-of-this-name")
-    detached(make_project({"MLproject": mlproject("echo ran"), "conda.yaml": yaml}))
-    assert "nothing-of-this-name" in orch("attach", code=125).stderr
+    run_id = detached(make_project({"MLproject": mlproject("echo ran"), "conda.yaml": yaml}))
+    assert "nothing-of-this-name" in orch("attach", run_id, code=125).stderr
 
 
 def test_without_a_live_run_it_says_so(orch_home: Path) -> None:
-    assert "no run lives on this machine" in orch("attach", code=2).stderr
+    assert "no run lives on this machine" in orch("attach", code=125).stderr
     assert "no run has an id" in orch("attach", "ffff", code=125).stderr
 
 
@@ -167,7 +172,7 @@ def test_several_viewers_see_the_same_and_a_stopped_one_holds_nobody_up(
     typist = Typist("run", make(f"echo be''gun; read x; {counting(20000)}"))
     typist.wait_for(b"begun")
     viewers = [start("attach") for _ in range(3)]
-    sleeper = start("attach")
+    sleeper = start("attach", the_run(orch_home).name)
     time.sleep(1)
     sleeper.send_signal(signal.SIGSTOP)
     typist.type(b"\n")
@@ -270,22 +275,64 @@ def test_an_attached_viewer_of_a_killed_supervisor_says_what_is_left(
     _, errors = viewer.communicate(timeout=30)
     assert viewer.returncode == 125
     assert "the run is orphaned: its program lives; orch logs -f" in errors
-    assert "orphaned" in orch("attach", run_id, code=125).stderr
-    follower = start("logs", "-f", run_id)
-    assert follower.stdout.readline() == "begun\n"
+    follower, attached, newest = start("logs", "-f", run_id), start("attach", run_id), start("attach")
+    for process in (follower, attached, newest):
+        assert process.stdout.readline() == "begun\n"
     orch("stop", "--now", run_id)
-    follower.communicate(timeout=30)
-    assert follower.returncode == 0
+    work = orch_home / "work" / run_id
+    for process, code in ((follower, 0), (attached, 125), (newest, 125)):
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == code
+        orphaned, ended = errors.splitlines()
+        assert orphaned == (
+            f"  orphaned     the supervisor of run {run_id[:16]} was killed, its program lives; orch stop {run_id[:16]}"
+        )
+        said = "its supervisor was killed; stopped by SIGTERM"
+        assert ended.startswith(f"  stopped      {said}")
+        assert ended.endswith(f"what it wrote is in {work}")
 
 
 def test_logs_follow_until_the_end(make: Callable[[str], Path], orch_home: Path) -> None:
     orch("run", make("echo before"))
     run_id = detached(make(f"{counting(10, 'sleep 0.1')}; echo oops >&2"))
     done = orch("logs", "-f")  # the one that lives, though it may still be prepared
-    assert (done.stdout.encode(), done.stderr) == (lines(10), f"  following    run {run_id}\noops\n")
-    assert orch("logs", run_id).stdout.encode() == lines(10)
-    assert orch("logs", "-n", "3", run_id).stdout == "line 7\nline 8\nline 9\n"
+    assert (done.stdout.encode(), done.stderr) == (lines(10) + b"oops\n", f"  following    run {run_id}\n")
+    assert orch("logs", run_id).stdout == done.stdout
+    assert orch("logs", "-n", "3", run_id).stdout == "line 8\nline 9\noops\n"
     assert orch("logs", "--tail", "0", run_id).stdout == ""
+
+
+def test_following_says_that_a_run_became_lost(make: Callable[[str], Path], orch_home: Path) -> None:
+    run_id = detached(make("echo $$ >pid; echo begun; while :; do sleep 0.05; done"))
+    wait_until(lambda: begun(orch_home))
+    follower = start("logs", "-f", run_id)
+    assert follower.stdout.readline() == "begun\n"
+    program = int((orch_home / "work" / run_id / "checkout" / "pid").read_text())
+    os.kill(supervisor_of(orch_home / "runs" / run_id), signal.SIGKILL)
+    os.kill(program, signal.SIGKILL)
+    _, errors = follower.communicate(timeout=30)
+    assert follower.returncode == 0
+    assert "  lost         its supervisor was killed; what it wrote is in " in errors
+    again = orch("logs", "-f", run_id)
+    assert (again.stdout, again.stderr) == ("begun\n", errors[errors.index("  lost") :])
+
+
+def test_following_reads_each_line_of_the_progress_once(make: Callable[[str], Path], orch_home: Path) -> None:
+    run_id = detached(make("echo begun; while [ ! -e stop ]; do sleep 0.05; done"))
+    wait_until(lambda: begun(orch_home))
+    progress = orch_home / "runs" / run_id / "progress.jsonl"
+    with progress.open("a") as file:
+        file.writelines('{"phase":"told","text":"' + "x" * 1000 + '"}\n' for _ in range(100_000))
+    follower = start("logs", "-f", run_id)
+    assert follower.stdout.readline() == "begun\n"
+    process = psutil.Process(follower.pid)
+    before = process.cpu_times()
+    time.sleep(2)
+    after = process.cpu_times()
+    assert after.user + after.system - before.user - before.system < 0.5
+    (orch_home / "work" / run_id / "checkout" / "stop").touch()
+    follower.communicate(timeout=60)
+    assert follower.returncode == 0
 
 
 def test_ctrl_c_ends_the_following_only(make: Callable[[str], Path], orch_home: Path) -> None:
@@ -384,4 +431,4 @@ def test_a_run_that_was_imported_shows_its_log_and_its_end(
     done = orch("attach", run_id, code=4)
     assert done.stdout == "here\n"
     assert "failed" in done.stderr
-    assert "has ended before: failed" in orch("stop", run_id).stdout
+    assert "had ended already: failed, exit code 4" in orch("stop", run_id).stdout

@@ -174,7 +174,7 @@ def test_a_run_of_another_machine_is_shown_with_its_heartbeat_and_never_swept(sl
     for event in events:
         for identity in ("supervisor", "child"):
             if identity in event:
-                event[identity]["machine"] = "login-2"
+                event[identity] |= {"machine": "login-2", "boot": "another"}
         if "host" in event:
             event["host"]["hostname"] = "login-2"
     (run / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))

@@ -14,7 +14,7 @@ import pytest
 
 from e2e.conftest import CONDA_YAML, ORCH, mlproject, orch, orch_json
 from e2e.test_detached import detached
-from e2e.test_interruption import begun, supervisor_of, wait_until
+from e2e.test_interruption import begun, start, supervisor_of, wait_until
 
 Make = Callable[..., Path]
 TREE = (
@@ -46,7 +46,7 @@ def test_it_ends_the_whole_tree_and_says_how(make: Callable[[str], Path], orch_h
     assert orch_json("show")["status"] == "stopped"
     assert not [pid for pid in pids if is_alive(pid)]
     again = orch("stop", run_id)
-    assert again.stdout == f"run {run_id[:16]} has ended before: stopped: stopped by SIGTERM\n"
+    assert again.stdout == f"run {run_id[:16]} had ended already: stopped by SIGTERM\n"
 
 
 @pytest.mark.parametrize(("options", "most"), [(["--now"], 60), (["--grace", "1"], 60)])
@@ -80,8 +80,59 @@ def test_an_orphan_is_ended_and_recorded(make: Callable[[str], Path], orch_home:
     done = orch("stop", "--grace", "0.5", run_id)
     assert "is stopped: its supervisor was killed; stopped by SIGTERM, then killed" in done.stdout
     assert not [pid for pid in pids if is_alive(pid)]
-    assert orch_json("show")["status"] == "stopped"
-    orch("rm", run_id)
+    run = orch_json("show")
+    assert run["status"] == "stopped"
+    assert run["usage"] == dict.fromkeys(run["usage"])  # nobody measured it
+    assert " 0.00 s" not in orch("list").stdout + orch("show").stdout
+    work = orch_home / "work" / run_id
+    said = orch("get", run_id, code=125).stderr
+    assert said.startswith(f"orch: the outputs of run {run_id} were not stored: its supervisor was killed; stopped by")
+    assert f"what it wrote is in {work}" in said
+    (work / "checkout" / "large").write_bytes(os.urandom(3 << 20))
+    assert orch("rm", run_id).stdout.startswith(f"removed run {run_id}, 3.")
+    assert not work.exists()
+
+
+def test_a_frozen_supervisor_is_waited_for_and_named(make: Callable[[str], Path], orch_home: Path) -> None:
+    run_id = detached(make(TREE))
+    wait_until(lambda: begun(orch_home))
+    supervisor = supervisor_of(orch_home / "runs" / run_id)
+    os.kill(supervisor, signal.SIGSTOP)
+    stopping = start("stop", run_id, "--grace", "300")
+    assert stopping.stderr.readline() == "  stopping     the run\n"
+    said = stopping.stderr.readline()
+    assert said.startswith(f"  waiting      the supervisor of run {run_id[:16]} is frozen: kill -CONT {supervisor}")
+    assert f"kill -9 {supervisor}" in said
+    assert is_alive(pid_in(orch_home, run_id))
+    os.kill(supervisor, signal.SIGCONT)
+    assert stopping.communicate(timeout=60) == (f"run {run_id[:16]} is stopped: stopped by SIGTERM\n", "")
+
+
+def test_a_frozen_supervisor_that_is_killed_leaves_nothing_to_be_stopped(
+    make: Callable[[str], Path], orch_home: Path
+) -> None:
+    run_id = detached(make(TREE))
+    wait_until(lambda: begun(orch_home))
+    supervisor, program = supervisor_of(orch_home / "runs" / run_id), pid_in(orch_home, run_id)
+    os.kill(supervisor, signal.SIGSTOP)
+    stopping = start("stop", run_id)
+    stopping.stderr.readline()
+    os.kill(supervisor, signal.SIGKILL)
+    shown, _ = stopping.communicate(timeout=60)
+    assert shown.startswith(f"run {run_id[:16]} is stopped: its supervisor was killed; stopped by SIGTERM")
+    assert not is_alive(program)
+
+
+def test_several_runs_have_their_grace_at_once(make: Callable[[str], Path], orch_home: Path) -> None:
+    project = make(DEAF)
+    run_ids = [detached(project) for _ in range(3)]
+    wait_until(lambda: all((orch_home / "runs" / r / "stdout.log").exists() for r in run_ids))
+    wait_until(lambda: all("begun" in (orch_home / "runs" / r / "stdout.log").read_text() for r in run_ids))
+    os.kill(supervisor_of(orch_home / "runs" / run_ids[0]), signal.SIGKILL)
+    begin = time.monotonic()
+    orch("stop", "--grace", "8", *run_ids)
+    assert 8 < time.monotonic() - begin < 16
+    assert {run["status"] for run in orch_json("list")} == {"stopped"}
 
 
 def test_an_orphan_that_does_not_carry_the_runs_id_is_ended_too(make: Callable[[str], Path], orch_home: Path) -> None:
@@ -132,11 +183,31 @@ def test_several_are_stopped_and_a_wrong_one_stops_none(make: Callable[[str], Pa
     project = make(TREE)
     run_ids = [detached(project) for _ in range(2)]
     wait_until(lambda: [r["status"] for r in orch_json("ps")] == ["running"] * 2)
-    assert "no run has an id" in orch("stop", run_ids[0], "ffff", code=125).stderr
+    said = orch("stop", run_ids[0], "ffff", code=125).stderr
+    assert said.startswith("orch: nothing was stopped: no run has an id")
     assert "--now" in orch("stop", run_ids[0], "--now", "--grace", "3", code=2).stderr
     assert len(orch_json("ps")) == 2
     orch("stop", *run_ids)
     assert orch_json("ps") == []
+
+
+def test_the_beginning_of_several_ids_names_those_that_live_first(make: Callable[[str], Path], orch_home: Path) -> None:
+    project = make('if [ -z "$LONG" ]; then exit 0; fi; echo begun; sleep 600')
+    live = detached(project, "--env", "LONG=1")
+    wait_until(lambda: begun(orch_home))
+    orch("run", "-q", project)
+    ended = orch_json("show")["run_id"]
+    never = "01a" + ended[3:11] + "f" * 21
+    (orch_home / "runs" / never).mkdir()
+    os.utime(orch_home / "runs" / never, (time.time() - 120,) * 2)
+    for run_id in (ended, live):
+        assert run_id.startswith(never[:8])
+    said = orch("stop", never[:8], code=125).stderr
+    places = [said.index(run_id[:16]) for run_id in (live, ended, never)]
+    assert places == sorted(places)
+    assert f"{live[:16]} (live)" in said
+    assert f"{never[:16]} (never began)" in said
+    orch("stop", "--now", live)
 
 
 def test_a_program_of_a_later_boot_with_the_pid_is_not_touched(make: Callable[[str], Path], orch_home: Path) -> None:

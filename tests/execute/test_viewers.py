@@ -131,7 +131,7 @@ def test_only_the_very_process_is_signalled() -> None:
     assert identity is not None
     assert not send_signal(replace(identity, start=identity.start - 1), signal.SIGKILL)
     assert not send_signal(replace(identity, boot="another"), signal.SIGKILL)
-    assert not send_signal(replace(identity, machine="another"), signal.SIGKILL)
+    assert not send_signal(replace(identity, machine="another", boot="another"), signal.SIGKILL)
     assert process.poll() is None
     assert send_signal(identity, signal.SIGTERM)
     assert process.wait() == -signal.SIGTERM

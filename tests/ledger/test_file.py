@@ -13,12 +13,13 @@ from pathlib import Path
 
 import made_disk
 import pytest
-from ledger_dumps import dump, schema
+from ledger_dumps import OWN, dump, schema
 from made_records import LOCK, Locked, finished, made_home, running, write_journal
 
 from orchestrator import journal, ledger, report
 from orchestrator.errors import OrchError
 from orchestrator.ledger import connection as opening
+from orchestrator.model import Usage
 from orchestrator.paths import Home, open_home
 
 SCHEMAS = Path(__file__).parent
@@ -95,31 +96,49 @@ def made_schema(connection: sqlite3.Connection) -> str:
 def test_the_schema_stays_as_it_was_released(home: Home) -> None:
     """A released migration is never edited: change the schema with a new one, and add its file here."""
     with closing(ledger.connect(home)) as connection:
-        assert made_schema(connection) == (SCHEMAS / "schema-4.sql").read_text("utf-8")
+        assert made_schema(connection) == (SCHEMAS / "schema-5.sql").read_text("utf-8")
 
 
-@pytest.mark.parametrize(
-    ("version", "added", "migrations"),
-    [
-        (1, ["as_of", "other_locks", "verdict", "bundle"], ["0002", "0003", "0004"]),
-        (2, ["verdict", "bundle"], ["0003", "0004"]),
-        (3, ["bundle"], ["0004"]),
-    ],
-)
-def test_an_older_ledger_is_brought_up_and_keeps_its_runs(
-    home: Home, version: int, added: list[str], migrations: list[str]
-) -> None:
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_an_older_ledger_is_brought_up_and_keeps_its_runs(home: Home, version: int) -> None:
     rows = fill(home)
-    with closing(sqlite3.connect(home.ledger, isolation_level=None)) as older:
-        for column in added:
-            older.execute(f"ALTER TABLE runs DROP COLUMN {column}")
-        for name in migrations:
-            older.execute("DELETE FROM _sqlite_migrations WHERE name LIKE ?", (f"{name}%",))
-        older.execute(f"PRAGMA user_version = {version}")
-        assert made_schema(older) == (SCHEMAS / f"schema-{version}.sql").read_text("utf-8")
-
+    made_older(home, version)
     with closing(ledger.connect(home)) as newer:
         assert dump(newer) == rows
+        assert newer.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert made_schema(newer) == (SCHEMAS / "schema-5.sql").read_text("utf-8")
+
+
+def test_what_an_older_ledger_says_of_a_use_that_nobody_measured_becomes_unknown(home: Home) -> None:
+    lost = finished(status="lost", exit_code=None, usage=Usage())
+    with closing(ledger.connect(home)) as connection:
+        ledger.write_record(connection, lost)
+    made_older(home, 4)
+    with closing(sqlite3.connect(home.ledger)) as older:
+        assert older.execute("SELECT wall_seconds FROM runs").fetchall() == [(0.0,)]
+    with closing(ledger.connect(home)) as newer:
+        assert newer.execute("SELECT wall_seconds, peak_memory FROM runs").fetchall() == [(None, None)]
+        assert ledger.load_run(newer, lost.run_id)["usage"]["wall_seconds"] is None
+
+
+def made_older(home: Home, version: int) -> None:
+    """Put a ledger of an older schema, with the same rows, in the place of the one that is there."""
+    new = home.ledger.with_name("new.db")
+    home.ledger.rename(new)
+    with closing(sqlite3.connect(home.ledger)) as older:
+        made = (SCHEMAS / f"schema-{version}.sql").read_text("utf-8").strip()
+        older.executescript(made.replace("\nCREATE", ";\nCREATE"))
+        older.execute("ATTACH ? AS new", (str(new),))
+        older.execute("CREATE TABLE _sqlite_migrations AS SELECT * FROM new._sqlite_migrations")
+        older.execute("DELETE FROM _sqlite_migrations WHERE CAST(substr(name, 1, 4) AS INTEGER) > ?", (version,))
+        for (table,) in older.execute(OWN.replace("sqlite_schema", "main.sqlite_schema")).fetchall():
+            columns = [row[1] for row in older.execute(f"PRAGMA main.table_info({table})")]
+            values = [f"coalesce({column}, 0)" if column in Usage.__slots__ else column for column in columns]
+            older.execute(f"INSERT INTO main.{table} SELECT {', '.join(values)} FROM new.{table}")
+        older.execute(f"PRAGMA application_id = {opening.APPLICATION_ID}")
+        older.execute(f"PRAGMA user_version = {version}")
+        older.commit()
+    new.unlink()
 
 
 def test_a_newer_ledger_is_refused_and_not_touched(home: Home) -> None:
@@ -133,7 +152,7 @@ def test_a_newer_ledger_is_refused_and_not_touched(home: Home) -> None:
         lambda: ledger.rebuild(home, report=report.silent),
     ]
     for action in actions:
-        with pytest.raises(OrchError, match="schema version 7, this orch knows 4"):
+        with pytest.raises(OrchError, match="schema version 7, this orch knows 5"):
             action()
     assert home.ledger.read_bytes() == before
 
