@@ -6,17 +6,18 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator import ledger
-from orchestrator.beginning import Beginning, beginnings
+from orchestrator.beginning import Beginning, read_beginning
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.execute.tree import processes_of
-from orchestrator.model import RunRecord
+from orchestrator.ledger.browse import PageRow, change_mark, page_rows
+from orchestrator.model import ProcessIdentity
 from orchestrator.paths import Home
 from orchestrator.project import shown_command
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     import psutil
 
 _SAMPLE_SECONDS = 0.1
+
+_ORPHANS_SECONDS = 5.0
+"""Between two searches for the processes of a run that has no supervisor: every process is asked for its variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,64 +51,129 @@ class LiveRun:
     heard: float | None = None
     processes: tuple[int, ...] = ()
     cpu_percent: float | None = None
-    """Of one processor, over a tenth of a second."""
+    """Of one processor, since the last look."""
     memory: int | None = None
+    unsupervised: bool = False
+    """Its supervisor is dead: a sweep says what became of the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """What the journal says of a run from its beginning to its end."""
+
+    entry_point: str
+    command: str
+    supervisor: ProcessIdentity | None
+
+
+@dataclass(slots=True)
+class _Meter:
+    """What was seen at the last look: when (monotonic, and since the epoch), and the CPU seconds of each process."""
+
+    at: float | None = None
+    clock: float = 0.0
+    seconds: dict[psutil.Process, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Memory:
+    """What one look remembers for the next one, so that this costs little."""
+
+    fixed: dict[str, _Fixed | None] = field(default_factory=dict)
+    over: set[str] = field(default_factory=set)
+    """Replays without a verdict whose supervisor is not there to give one."""
+    unrecorded: tuple[object, list[str]] = (None, [])
+    """The run directories that the ledger does not have, and the state of both that told so."""
+    orphans: dict[str, tuple[float, list[int]]] = field(default_factory=dict)
+    """The pids of a run that has no supervisor, and when they were looked for (monotonic)."""
+    meter: _Meter = field(default_factory=_Meter)
 
 
 def live_runs(home: Home, connection: sqlite3.Connection) -> list[LiveRun]:
-    """The live runs, newest first, after a sweep; what they use is sampled once, which takes a moment."""
-    records = [_read(home, run_id) for run_id in {*ledger.live_runs(connection), *ledger.uncompared_runs(connection)}]
-    found = [_recorded(home, record) for record in records if record is not None and _lives(record)]
-    found += [_unrecorded(home, beginning) for beginning in beginnings(home, connection) if beginning.cached is None]
-    return _sampled(sorted(found, key=lambda run: run.run_id, reverse=True))
+    """The live runs as `what_lives` tells them, after a sweep; what they use is sampled once, which takes a moment."""
+    memory = Memory()
+    runs = what_lives(home, connection, memory)
+    if not any(run.processes for run in runs):
+        return runs
+    time.sleep(_SAMPLE_SECONDS)
+    return what_lives(home, connection, memory)
 
 
-def _read(home: Home, run_id: str) -> RunRecord | None:
+def what_lives(home: Home, connection: sqlite3.Connection, memory: Memory) -> list[LiveRun]:
+    """The live runs, newest first, then those that never began; what they have used since the last look.
+
+    As the ledger has them: nothing is swept. At the first look nothing is known of their use of processors.
+    """
+    ids = [*ledger.live_runs(connection), *(i for i in ledger.uncompared_runs(connection) if i not in memory.over)]
+    rows = page_rows(connection, ids)
+    memory.fixed = {run_id: memory.fixed.get(run_id) or _fixed(home, run_id) for run_id in rows}
+    found = [_recorded(home, row, memory) for row in rows.values()]
+    begun = _beginnings(home, connection, memory)
+    runs = [run for run in found if run is not None] + [_unrecorded(home, item) for item in begun]
+    supervisors = {run_id: fixed.supervisor for run_id, fixed in memory.fixed.items() if fixed is not None}
+    supervisors |= {item.run_id: item.supervisor for item in begun}
+    runs = _measured(runs, supervisors, memory)
+    return sorted(runs, key=lambda run: (run.status != "never began", run.run_id), reverse=True)
+
+
+def _fixed(home: Home, run_id: str) -> _Fixed | None:
     with contextlib.suppress(Exception):  # a damaged journal is told of by `orch ledger rebuild`
-        return ledger.read_run(home, run_id)
+        record = ledger.read_run(home, run_id, logged=False)
+        if record is not None:
+            spec = record.spec
+            values = {**spec.parameters, **dict.fromkeys(spec.secret_parameters, "***")}
+            return _Fixed(spec.entry_point, shown_command(spec.command, values), record.supervisor)
     return None
 
 
-def _lives(record: RunRecord) -> bool:
-    if record.status in ("running", "orphaned"):
-        return True
-    # A replay that has ended lives as long as its supervisor compares it.
-    return record.verdict is None and record.supervisor is not None and state_of(record.supervisor) == "alive"
-
-
-def _recorded(home: Home, record: RunRecord) -> LiveRun:
-    spec, directory = record.spec, RunDirectory(home.run(record.run_id))
-    away = record.supervisor is not None and state_of(record.supervisor) == "elsewhere"
-    comparing = record.status not in ("running", "orphaned")
-    status: Any = "comparing" if comparing else record.status
-    processes: Iterable[int] = ()
-    if not away:
-        orphaned = record.status == "orphaned" or record.supervisor is None
-        processes = (
-            processes_of(record.run_id) if orphaned else _below(record.supervisor.pid if record.supervisor else 0)
-        )
-    source = spec.source
+def _recorded(home: Home, row: PageRow, memory: Memory) -> LiveRun | None:
+    fixed = memory.fixed[row.run_id] or _Fixed("", "", None)
+    state = None if fixed.supervisor is None else state_of(fixed.supervisor)
+    status: Any = row.status
+    text = ""
+    if status not in ("running", "orphaned"):
+        # A replay that has ended lives as long as its supervisor compares it.
+        if state != "alive":
+            memory.over.add(row.run_id)
+            return None
+        status, text = "comparing", "its outputs and metrics with the record"
+    elif status == "orphaned" or state == "dead":
+        text = "its supervisor was killed"
+    away = state == "elsewhere"
     return LiveRun(
-        run_id=record.run_id,
+        run_id=row.run_id,
         status=status,
-        since=datetime.fromisoformat(record.started_at).timestamp(),
-        source=source.url.rstrip("/").rpartition("/")[2].removesuffix(".git")
-        + (f"#{source.subdir}" if source.subdir else ""),
-        commit=source.commit,
-        entry_point=spec.entry_point,
-        command=shown_command(spec.command, {**spec.parameters, **dict.fromkeys(spec.secret_parameters, "***")}),
-        name=record.name,
-        text="its outputs and metrics with the record" if comparing else "",
-        host=str(record.host.get("hostname", "another machine")) if away else None,
-        heard=directory.heard() if away else None,
-        processes=tuple(processes),
+        since=datetime.fromisoformat(row.started_at).timestamp(),
+        source=project_name(row.url, row.subdir),
+        commit=row.commit,
+        entry_point=fixed.entry_point,
+        command=fixed.command,
+        name=row.name,
+        text=text,
+        host=(row.hostname or "another machine") if away else None,
+        heard=RunDirectory(home.run(row.run_id)).heard() if away else None,
+        unsupervised=state == "dead",
     )
+
+
+def project_name(url: str, subdir: str) -> str:
+    """What a project is called, by its URL and its folder in there: `wine`, `wine#models/small`."""
+    name = url.rstrip("/").rpartition("/")[2].removesuffix(".git")
+    return f"{name}#{subdir}" if subdir else name
+
+
+def _beginnings(home: Home, connection: sqlite3.Connection, memory: Memory) -> list[Beginning]:
+    """The runs without a record. Looking for them costs a listing, which is made only when there is news."""
+    news = home.runs.stat().st_mtime_ns, change_mark(connection)
+    if memory.unrecorded[0] != news:
+        memory.unrecorded = news, ledger.missing_runs(home, connection)
+    found = [read_beginning(RunDirectory(home.run(run_id))) for run_id in memory.unrecorded[1]]
+    return [item for item in found if item is not None and item.cached is None]
 
 
 def _unrecorded(home: Home, beginning: Beginning) -> LiveRun:
     asked, supervisor = beginning.asked, beginning.supervisor
     away = supervisor is not None and state_of(supervisor) == "elsewhere"
-    here = supervisor is not None and not away and beginning.state == "preparing"
     doing = f"{beginning.phase}: {beginning.text}" if beginning.phase else beginning.text
     return LiveRun(
         run_id=beginning.run_id,
@@ -118,62 +187,88 @@ def _unrecorded(home: Home, beginning: Beginning) -> LiveRun:
         text=doing if beginning.state == "preparing" else beginning.text,
         host=supervisor.machine.rpartition("@")[2] if supervisor is not None and away else None,
         heard=RunDirectory(home.run(beginning.run_id)).heard() if away else None,
-        processes=tuple(_below(supervisor.pid)) if supervisor is not None and here else (),
     )
 
 
-def _below(supervisor: int) -> list[int]:
-    """The pids of what a supervisor runs."""
+# --- what they use ----------------------------------------------------------------------------------------------
+
+
+def _measured(runs: list[LiveRun], supervisors: Mapping[str, ProcessIdentity | None], memory: Memory) -> list[LiveRun]:
+    """The runs with their processes: all that is below a supervisor, itself not counted, or what an orphan has left."""
+    trees: dict[str, list[psutil.Process]] = {}
+    here = [run for run in runs if run.host is None and run.status != "never began"]
+    orphans = {run.run_id for run in here if run.status == "orphaned"}
+    memory.orphans = {run_id: _searched(run_id, memory.orphans.get(run_id)) for run_id in orphans}
+    for run_id, (_, pids) in memory.orphans.items():
+        trees[run_id] = list(_processes(pids))
+    children = _children() if len(here) > len(orphans) else {}
+    for run in here:
+        supervisor = supervisors.get(run.run_id)
+        if run.run_id not in orphans and supervisor is not None and not run.unsupervised:
+            trees[run.run_id] = _below(supervisor.pid, children)
+    uses = _use(memory.meter, trees)
+    return [replace(run, **uses[run.run_id]) if run.run_id in uses else run for run in runs]
+
+
+def _searched(run_id: str, before: tuple[float, list[int]] | None) -> tuple[float, list[int]]:
+    now = time.monotonic()
+    return before if before is not None and now - before[0] < _ORPHANS_SECONDS else (now, processes_of(run_id))
+
+
+def _processes(pids: Collection[int]) -> Iterable[psutil.Process]:
     import psutil
 
-    with contextlib.suppress(psutil.Error):
-        return [process.pid for process in psutil.Process(supervisor).children(recursive=True)]
-    return []
-
-
-def _sampled(runs: list[LiveRun]) -> list[LiveRun]:
-    """The runs with what their processes use now."""
-    from dataclasses import replace
-
-    import psutil
-
-    processes: dict[int, psutil.Process] = {}
-    for pid in {pid for run in runs for pid in run.processes}:
+    for pid in pids:
         with contextlib.suppress(psutil.Error):
-            processes[pid] = psutil.Process(pid)
-    if not processes:
-        return runs
-    before, begin = _cpu_seconds(processes), time.monotonic()
-    time.sleep(_SAMPLE_SECONDS)
-    after, took = _cpu_seconds(processes), time.monotonic() - begin
-    sampled = []
-    for run in runs:
-        if run.processes:
-            used = sum(after[pid] - before[pid] for pid in run.processes if pid in after and pid in before)
-            memory = sum(_memory(processes[pid]) for pid in run.processes if pid in processes)
-            run = replace(run, cpu_percent=round(100 * used / took, 1), memory=memory)
-        sampled.append(run)
-    return sampled
+            yield psutil.Process(pid)
 
 
-def _cpu_seconds(processes: Mapping[int, psutil.Process]) -> dict[int, float]:
+def _children() -> dict[int, list[psutil.Process]]:
+    """All processes, by their parents' pids. One pass."""
     import psutil
 
-    seconds = {}
-    for pid, process in processes.items():
-        with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            seconds[pid] = times.user + times.system
-    return seconds
+    children: dict[int, list[psutil.Process]] = {}
+    for process in psutil.process_iter(["ppid"]):
+        children.setdefault(process.info["ppid"], []).append(process)
+    return children
 
 
-def _memory(process: psutil.Process) -> int:
+def _below(root: int, children: Mapping[int, list[psutil.Process]]) -> list[psutil.Process]:
+    found: list[psutil.Process] = []
+    waiting = list(children.get(root, ()))
+    while waiting:
+        process = waiting.pop()
+        found.append(process)
+        waiting += children.get(process.pid, ())
+    return found
+
+
+def _use(meter: _Meter, trees: Mapping[str, list[psutil.Process]]) -> dict[str, dict[str, Any]]:
+    """What LiveRun says of its processes, for each tree."""
+    if not trees:
+        meter.at = None
+        return {}
     import psutil
 
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:
-        return 0
+    now, before, clock, meter.seconds = time.monotonic(), meter.seconds, meter.clock, {}
+    passed = None if meter.at is None else max(now - meter.at, 0.001)
+    meter.at, meter.clock = now, time.time()
+    found: dict[str, dict[str, Any]] = {}
+    for run_id, processes in trees.items():
+        busy, resident, pids = 0.0, 0, []
+        for process in processes:
+            try:
+                times, size, is_new = process.cpu_times(), process.memory_info().rss, process.create_time() >= clock
+            except psutil.Error:
+                continue
+            meter.seconds[process] = seconds = times.user + times.system
+            # What an older process, unseen so far, used before nobody knows.
+            busy += max(0.0, seconds - before.get(process, 0.0 if is_new else seconds))
+            resident += size
+            pids.append(process.pid)
+        percent = None if passed is None or not pids else round(100 * busy / passed, 1)
+        found[run_id] = {"processes": tuple(pids), "cpu_percent": percent, "memory": resident if pids else None}
+    return found
 
 
 def live_to_json(run: LiveRun) -> dict[str, Any]:

@@ -20,13 +20,14 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Input
 
+from orchestrator.live import LiveRun
 from orchestrator.paths import Home
 from orchestrator.tui import state as states
 from orchestrator.tui.canvas import Canvas
 from orchestrator.tui.logtail import printable
 from orchestrator.tui.look import Desk, ask, close, keep_looking
 from orchestrator.tui.page import Page, paged, scrolled
-from orchestrator.tui.snapshot import Question, Snapshot
+from orchestrator.tui.snapshot import Log, Question, Snapshot
 from orchestrator.tui.state import State
 from orchestrator.tui.view import KEYS, SHORT, dashboard, epoch_now
 
@@ -119,7 +120,7 @@ class Dashboard(App[Leave]):
             return
         page = self._page()
         if page is not None and page.follows == told.snapshot.question.log_of and page.follows is not None:
-            page.show_lines(told.snapshot.log)
+            page.show_log(told.snapshot.log)
         self.become(states.seen(self.state, told.snapshot))
 
     def on_resize(self, event: Resize) -> None:
@@ -237,14 +238,16 @@ class Dashboard(App[Leave]):
         """The log of the run, as it grows."""
         if self.state.selected:
             run_id = self.state.selected
-            self.push_screen(PageScreen(f"log of {run_id[:SHORT]}", follows=run_id), lambda _: self.become(self.state))
+            self.push_screen(PageScreen("", follows=run_id), lambda _: self.become(self.state))
+
+    def _live_run(self) -> LiveRun | None:
+        return next((run for run in self.state.snapshot.live if run.run_id == self.state.selected), None)
 
     def stop_run(self) -> None:
         """Ask, then `orch stop`."""
-        live = {run.run_id: run for run in self.state.snapshot.live}
-        run = live.get(self.state.selected or "")
+        run = self._live_run()
         if run is None:
-            self.note = "s stops a live run; this one has ended"
+            self.note = "s stops a live run; this one has ended" if self.state.selected else "there is no run to stop"
             return
         self.asked = lambda: self._stop(run.run_id)
         self.note = f"stop run {run.run_id[:SHORT]}? y/n"
@@ -259,7 +262,11 @@ class Dashboard(App[Leave]):
 
     def replay(self) -> None:
         """Leave, to run `orch replay` in the terminal."""
-        if self.state.selected:
+        run = self._live_run()
+        if run is not None:
+            what = "never began" if run.status == "never began" else f"is {run.status}"
+            self.note = f"r replays a run that has ended; this one {what}"
+        elif self.state.selected:
             self.leave(Leave(self.state, replay=self.state.selected))
 
     def quit(self) -> None:
@@ -272,8 +279,11 @@ class PageScreen(Screen[None]):
 
     def __init__(self, title: str, follows: str | None = None) -> None:
         super().__init__()
-        self.page = Page(title, at_end=follows is not None)
+        self.page = Page(f"log of {follows[:SHORT]}" if follows else title, at_end=follows is not None)
         self.follows = follows
+        self.log_lines = Log()
+        self.errors = False
+        """Shown is stderr, not the output."""
 
     def compose(self) -> ComposeResult:
         """The lines."""
@@ -288,6 +298,16 @@ class PageScreen(Screen[None]):
         """Another text; one that follows stays at the end where it was there."""
         self.page = replace(self.page, lines=lines)
         self._draw()
+
+    def show_log(self, log: Log) -> None:
+        """What is followed, as it is now: the output; the errors where Tab chose them, or there is nothing else."""
+        self.log_lines = log
+        both = bool(log.output and log.errors)
+        errors = self.errors if both else bool(log.errors)
+        name = "stderr" if errors else "log"
+        other = ("output" if errors else "stderr") if both else ""
+        self.page = replace(self.page, title=f"{name} of {(self.follows or '')[:SHORT]}", other=other)
+        self.show_lines(log.errors if errors else log.output)
 
     def on_resize(self) -> None:
         """Another size."""
@@ -306,6 +326,10 @@ class PageScreen(Screen[None]):
             self.dismiss(None)
         elif event.key == "ctrl+z":
             self.app.action_suspend_process()
+        elif event.key == "tab":
+            if self.page.other:
+                self.errors, self.page = not self.errors, replace(self.page, at_end=True)
+                self.show_log(self.log_lines)
         else:
             self.page = scrolled(self.page, event.key, self.size.height)
             self._draw()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region
@@ -26,11 +27,16 @@ class Canvas(Widget):
         """Show these lines from now on."""
         old, self.lines = self.lines, list(lines)
         for y in range(max(len(old), len(self.lines))):
-            if (old[y] if y < len(old) else ()) != (self.lines[y] if y < len(self.lines) else ()):
-                self.refresh(Region(0, y, self.size.width, 1))
+            before, after = (lines[y] if y < len(lines) else () for lines in (old, self.lines))
+            if before != after:  # what is blank in both is not written
+                self.refresh(Region(0, y, max(_length(before), _length(after)), 1))
 
     def render_line(self, y: int) -> Strip:
         """One line, as Textual wants it."""
         line = self.lines[y] if y < len(self.lines) else ()
         strip = Strip([Segment(text, Style.parse(style)) for text, style in line])
         return strip.adjust_cell_length(self.size.width, Style.null())
+
+
+def _length(line: Line) -> int:
+    return sum(cell_len(text) for text, _ in line)

@@ -5,25 +5,20 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from threading import Condition
 
 from orchestrator import ledger
-from orchestrator.beginning import Beginning, read_beginning
 from orchestrator.errors import OrchError
-from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory
-from orchestrator.ledger.browse import PageRow, count_runs, matching_runs, page_rows
-from orchestrator.model import ProcessIdentity
+from orchestrator.ledger.browse import change_mark, count_runs, matching_runs, page_rows, searched_texts
+from orchestrator.live import LiveRun, Memory, what_lives
 from orchestrator.paths import Home
 from orchestrator.sweep import sweep
-from orchestrator.tui.logtail import last_lines
+from orchestrator.tui.logtail import LogTail, last_lines
 from orchestrator.tui.metrics import MetricTail, read_on
-from orchestrator.tui.processes import Meter, measure
-from orchestrator.tui.snapshot import LiveRow, Question, Snapshot, Use
+from orchestrator.tui.snapshot import Log, Question, Series, Snapshot
 
 SECONDS = 1.0
 """Between two looks at what changes by itself."""
@@ -80,12 +75,13 @@ class Eye:
     file: tuple[int, int] | None = None
     version: object = None
     last: Snapshot = field(default_factory=lambda: Snapshot(Question()))
+    live: tuple[LiveRun, ...] = ()
     live_at: float = 0.0
     swept_at: float | None = None
-    meter: Meter = field(default_factory=Meter)
+    memory: Memory = field(default_factory=Memory)
     metrics: dict[str, MetricTail] = field(default_factory=dict)
-    unknown: tuple[object, list[str]] = (None, [])
-    """The run directories that the ledger does not have, and what told so."""
+    series: dict[str, Series] = field(default_factory=dict)
+    logs: tuple[LogTail, LogTail] = field(default_factory=lambda: (LogTail(), LogTail()))
 
     def close(self) -> None:
         """Close the connection."""
@@ -101,8 +97,7 @@ def look(eye: Eye, question: Question) -> Snapshot:
     except (OrchError, OSError) as error:
         eye.close()
         eye.version = None
-        old = eye.last
-        eye.last = Snapshot(question, old.live, old.total, old.history, old.rows, old.log, _sentence(error))
+        eye.last = replace(eye.last, question=question, log=Log(), error=_sentence(error))
     return eye.last
 
 
@@ -112,22 +107,31 @@ def _sentence(error: OrchError | OSError) -> str:
 
 def _look(eye: Eye, question: Question) -> Snapshot:
     connection = _connection(eye)
-    now, old, live = time.monotonic(), eye.last, eye.last.live
-    if now - eye.live_at >= SECONDS * 0.9 or _version(connection) != eye.version:
-        live = _live(eye, connection)
+    now, old = time.monotonic(), eye.last
+    if now - eye.live_at >= SECONDS * 0.9 or change_mark(connection) != eye.version:
+        _look_at_what_lives(eye, connection)
         eye.live_at = now
-    version = _version(connection)
+    version = change_mark(connection)
     changed = version != eye.version
     asked = question.filter, question.first, question.count
     total, history, rows = old.total, old.history, old.rows
     if changed or question.filter != old.question.filter:
         total, history = count_runs(connection), matching_runs(connection, question.filter)
-        if comparing := {run.run_id for run in live if run.status == "comparing"}:
+        if comparing := {run.run_id for run in eye.live if run.status == "comparing"}:
             history = tuple(run_id for run_id in history if run_id not in comparing)
     if changed or asked != (old.question.filter, old.question.first, old.question.count):
         rows = page_rows(connection, history[question.first : question.first + question.count])
     eye.version = version
-    return Snapshot(question, live, total, history, rows, _log(eye.home, question))
+    return Snapshot(
+        question=question,
+        live=_matching(connection, eye.live, question.filter),
+        alive=sum(run.status != "never began" for run in eye.live),
+        metrics=eye.series,
+        total=total,
+        history=history,
+        rows=rows,
+        log=_log(eye, question),
+    )
 
 
 def _connection(eye: Eye) -> sqlite3.Connection:
@@ -143,124 +147,48 @@ def _connection(eye: Eye) -> sqlite3.Connection:
     return eye.connection
 
 
-def _version(connection: sqlite3.Connection) -> object:
-    """Another one when anybody has changed the ledger."""
-    return connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes
-
-
-def _log(home: Home, question: Question) -> tuple[str, ...]:
-    """The last lines of what was written last: the output, or the errors."""
-    if question.log_of is None or question.log_lines <= 0:
-        return ()
-    directory = RunDirectory(home.run(question.log_of))
-    return last_lines(max(directory.stdout, directory.stderr, key=_written), question.log_lines)
-
-
-def _written(path: Path) -> float:
-    try:
-        found = path.stat()
-    except OSError:
-        return -1.0
-    return found.st_mtime if found.st_size else 0.0
-
-
-# --- what lives -------------------------------------------------------------------------------------------------
-
-
-def _live(eye: Eye, connection: sqlite3.Connection) -> tuple[LiveRow, ...]:
-    rows = _recorded(connection)
-    supervisors = {row.run_id: RunDirectory(eye.home.run(row.run_id)).supervised_by() for row in rows}
-    if _must_sweep(eye, rows, supervisors):
+def _look_at_what_lives(eye: Eye, connection: sqlite3.Connection) -> None:
+    if _must_sweep(eye):
         sweep(eye.home, connection)
         eye.swept_at = time.monotonic()
-        rows = _recorded(connection)
-    begun = [item for item in _beginnings(eye, connection) if item.cached is None]
-    supervisors |= {item.run_id: item.supervisor for item in begun}
-    here = {
-        run_id: identity.pid
-        for run_id, identity in supervisors.items()
-        if identity is not None and state_of(identity) == "alive"
-    }
-    uses = measure(eye.meter, set(here.values()))
-    eye.metrics = {row.run_id: eye.metrics.get(row.run_id, MetricTail()) for row in rows}
-    found = [_unrecorded(item, uses.get(here.get(item.run_id, -1))) for item in begun]
-    for row in rows:
-        # A replay that has ended lives as long as its supervisor compares it.
-        if row.status in ("running", "orphaned") or row.run_id in here:
-            use = uses.get(here.get(row.run_id, -1))
-            found.append(_running(eye, row, supervisors.get(row.run_id), use))
-    return tuple(sorted(found, key=lambda run: (run.status != "never began", run.run_id), reverse=True))
+    eye.live = tuple(what_lives(eye.home, connection, eye.memory))
+    recorded = {run.run_id for run in eye.live if run.status in ("running", "orphaned", "comparing")}
+    eye.metrics = {run_id: eye.metrics.get(run_id, MetricTail()) for run_id in recorded}
+    read = {i: read_on(tail, RunDirectory(eye.home.run(i)).journal) for i, tail in eye.metrics.items()}
+    eye.series = {run_id: series for run_id, series in read.items() if series is not None}
 
 
-def _recorded(connection: sqlite3.Connection) -> list[PageRow]:
-    ids = [*ledger.live_runs(connection), *ledger.uncompared_runs(connection)]
-    return list(page_rows(connection, ids).values())
-
-
-def _must_sweep(eye: Eye, rows: list[PageRow], supervisors: Mapping[str, ProcessIdentity | None]) -> bool:
-    """Whether a run that seems to live may not; not at the very first look, which has to be quick."""
+def _must_sweep(eye: Eye) -> bool:
+    """Whether a run that seemed to live may not; not at the very first look, which has to be quick."""
     if eye.swept_at is None:
         eye.swept_at = 0.0
         return False
-    if time.monotonic() - eye.swept_at < _SWEEP_SECONDS:
-        return False
-    doubtful = (supervisors.get(row.run_id) for row in rows if row.status in ("running", "orphaned"))
-    return eye.swept_at == 0.0 or any(identity is not None and state_of(identity) == "dead" for identity in doubtful)
+    if eye.swept_at == 0.0:
+        return True
+    return time.monotonic() - eye.swept_at >= _SWEEP_SECONDS and any(run.unsupervised for run in eye.live)
 
 
-def _beginnings(eye: Eye, connection: sqlite3.Connection) -> list[Beginning]:
-    """The runs without a record. Looking for them costs a listing, which is made only when there is news."""
-    news = eye.home.runs.stat().st_mtime_ns, _version(connection)
-    if eye.unknown[0] != news:
-        eye.unknown = news, ledger.missing_runs(eye.home, connection)
-    found = [read_beginning(RunDirectory(eye.home.run(run_id))) for run_id in eye.unknown[1]]
-    return [item for item in found if item is not None]
+def _matching(connection: sqlite3.Connection, runs: tuple[LiveRun, ...], text: str) -> tuple[LiveRun, ...]:
+    """The live runs in which each word occurs: where it would be looked for of ended ones, or in what is seen."""
+    words = text.lower().split()
+    if not words or not runs:
+        return runs
+    texts = searched_texts(connection, [run.run_id for run in runs])
+
+    def matches(run: LiveRun) -> bool:
+        seen = run.run_id, run.status, run.name, run.source, run.entry_point, run.text, run.host
+        where = " ".join([texts.get(run.run_id, ""), *(part.lower() for part in seen if part)])
+        return all(word in where for word in words)
+
+    return tuple(run for run in runs if matches(run))
 
 
-def _unrecorded(item: Beginning, use: Use | None) -> LiveRow:
-    text = item.text.partition("\n")[0]
-    remark = f"{item.phase}: {text}" if item.phase and item.state == "preparing" else text
-    called = item.asked.get("name") or item.asked.get("source", "")
-    return LiveRow(item.run_id, item.state, called, item.asked_at, use, remark=remark)
-
-
-def _running(eye: Eye, row: PageRow, supervisor: ProcessIdentity | None, use: Use | None) -> LiveRow:
-    directory = RunDirectory(eye.home.run(row.run_id))
-    status, remark = row.status, ""
-    if status == "orphaned":
-        remark = "its supervisor was killed"
-    elif status != "running":
-        status, remark = "comparing", "its outputs and metrics with the record"
-    elif (state := "elsewhere" if supervisor is None else state_of(supervisor)) == "dead":
-        remark = "its supervisor has ended"
-    elif state == "elsewhere":
-        remark = f"on {row.hostname or 'another machine'}{_heard_of(directory)}"
-    metric = read_on(eye.metrics[row.run_id], directory.journal)
-    return LiveRow(row.run_id, status, label(row), _epoch(row.started_at), use, metric, remark)
-
-
-def _heard_of(directory: RunDirectory) -> str:
-    heard = directory.heard()
-    if heard is None:
-        return ""
-    age = max(0.0, time.time() - heard)
-    return f", seen {age:.0f} s ago" if age < 120 else f", not seen for {age / 60:.0f} min"
-
-
-def label(row: PageRow) -> str:
-    """What a run is called: its name, else its project and commit."""
-    return row.name or project(row)
-
-
-def project(row: PageRow) -> str:
-    """The project and the commit of a run."""
-    name = row.url.rstrip("/").rpartition("/")[2].removesuffix(".git")
-    subdir = f"#{row.subdir}" if row.subdir else ""
-    return f"{name}{subdir}@{row.commit[:7]}{'*' if row.dirty else ''}"
-
-
-def _epoch(text: str) -> float:
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return time.time()
+def _log(eye: Eye, question: Question) -> Log:
+    if question.log_of is None or question.log_lines <= 0:
+        return Log()
+    directory = RunDirectory(eye.home.run(question.log_of))
+    output, errors = eye.logs
+    return Log(
+        last_lines(output, directory.stdout, question.log_lines),
+        last_lines(errors, directory.stderr, question.log_lines),
+    )

@@ -14,12 +14,16 @@ _KEYS = "q back  Up/Down, PageUp/PageDown, Home/End move"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`top` is the first wrapped line shown; `at_end` keeps the last one in view. No lines yet: they are being read."""
+    """`top` is the first wrapped line shown; `at_end` keeps the last one in view. No lines yet: they are being read.
+
+    `other` is what Tab would show, where there is something else.
+    """
 
     title: str
     lines: tuple[str, ...] | None = None
     top: int = 0
     at_end: bool = False
+    other: str = ""
 
 
 def paged(page: Page, width: int, height: int) -> tuple[Page, list[Line]]:
@@ -33,7 +37,8 @@ def paged(page: Page, width: int, height: int) -> tuple[Page, list[Line]]:
     body: list[Line] = [((line, ""),) for line in wrapped[top : top + room]]
     body += [()] * (room - len(body))
     title: Line = ((page.title, "bold"), ("  " + where, ""))
-    return page, [cut(title, width), *body, cut(((_KEYS, "dim"),), width)]
+    keys = f"Tab {page.other}  {_KEYS}" if page.other else _KEYS
+    return page, [cut(title, width), *body, cut(((keys, "dim"),), width)]
 
 
 def scrolled(page: Page, key: str, height: int) -> Page:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.ledger.browse import PageRow
+from orchestrator.live import LiveRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +21,6 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """What a process tree uses: percent of one processor since the last look (None at the first), resident bytes."""
-
-    cpu: float | None
-    memory: int
-
-
-@dataclass(frozen=True, slots=True)
 class Series:
     """The last points of a metric, oldest first; there is at least one."""
 
@@ -36,31 +29,27 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class LiveRow:
-    """A run that lives now, or never began. `began` in seconds since the epoch.
+class Log:
+    """The last lines that a run printed: its output, and its errors where they were kept apart."""
 
-    `status` is `preparing`, `running`, `comparing`, `orphaned` or `never began`; `use` is None where it can't be known;
-    `metric` is the one that was logged last. `remark` says what else there is to know: what is being prepared, or on
-    which machine it is.
-    """
-
-    run_id: str
-    status: str
-    label: str
-    began: float
-    use: Use | None = None
-    metric: Series | None = None
-    remark: str = ""
+    output: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The answer. `history` has the ids of all ended runs that match, newest first; `rows` those asked for, by id."""
+    """The answer. `live` are the live runs that match, `alive` counts all; `metrics` has what each logged last, by id.
+
+    `total` counts all runs of the ledger. `history` has the ids of all ended runs that match, newest first; `rows`
+    those asked for, by id.
+    """
 
     question: Question
-    live: tuple[LiveRow, ...] = ()
+    live: tuple[LiveRun, ...] = ()
+    alive: int = 0
+    metrics: Mapping[str, Series] = field(default_factory=dict)
     total: int = 0
     history: tuple[str, ...] = ()
     rows: Mapping[str, PageRow] = field(default_factory=dict)
-    log: tuple[str, ...] = ()
+    log: Log = field(default_factory=Log)
     error: str | None = None

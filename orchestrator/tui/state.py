@@ -84,9 +84,12 @@ def other_part(state: State) -> State:
 
 def seen(state: State, snapshot: Snapshot) -> State:
     """The same place in a new snapshot: the cursor stays with its run, also when that ends; without one, near by."""
-    state = replace(state, snapshot=snapshot)
     live_ids = [run.run_id for run in snapshot.live]
     index = state.cursor
+    is_filtered = snapshot.question.filter != state.snapshot.question.filter
+    if state.selected is None and is_filtered and index >= len(state.snapshot.live):
+        index = len(live_ids)  # of the history, whatever lives with the new filter
+    state = replace(state, snapshot=snapshot)
     if state.selected is not None and run_at(state, index) != state.selected:
         if state.selected in live_ids:
             index = live_ids.index(state.selected)

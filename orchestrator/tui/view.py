@@ -15,9 +15,9 @@ from rich.cells import cell_len, set_cell_size
 
 from orchestrator.cli.text import duration, size, visible
 from orchestrator.ledger.browse import PageRow
+from orchestrator.live import LiveRun, project_name
 from orchestrator.report import plural
-from orchestrator.tui.look import label, project
-from orchestrator.tui.snapshot import LiveRow, Series
+from orchestrator.tui.snapshot import Log, Series
 from orchestrator.tui.state import Layout, State, layout
 
 Line = tuple[tuple[str, str], ...]
@@ -50,10 +50,10 @@ def dashboard(state: State, now: float, footer: str = KEYS) -> list[Line]:
     parts = layout(state)
     lines = [_title_line(state)]
     if parts.live:
-        lines += [_live_header(parts), *_live_lines(state, parts, now)]
+        lines += [_live_header(state, parts), *_live_lines(state, parts, now)]
     lines += [_history_header(state, parts), *_history_lines(state, parts, now)]
     if parts.log:
-        lines += _log_lines(state, parts)
+        lines += _log_lines(state, parts, now)
     # A long note takes the place of what stands above it; the keys are cut.
     notes = [KEYS] if footer == KEYS else textwrap.wrap(footer, max(1, state.width))
     lines = lines[: max(0, state.height - len(notes))]
@@ -79,10 +79,9 @@ def _fit(text: str, width: int) -> str:
 
 def _title_line(state: State) -> Line:
     snapshot = state.snapshot
-    alive = sum(run.status != "never began" for run in snapshot.live)
-    facts = [f"{alive} live", plural(snapshot.total, "run")]
+    facts = [f"{snapshot.alive} live", plural(snapshot.total, "run")]
     if state.filter:
-        facts.append(f"{len(snapshot.history)} with: {visible(state.filter)}")
+        facts.append(f"{len(snapshot.live) + len(snapshot.history)} with: {visible(state.filter)}")
     if state.marked:
         facts.append(f"marked: {' '.join(run_id[:SHORT] for run_id in state.marked)}")
     line: Line = (("orch top", _TITLE), (_GAP + ", ".join(facts), ""))
@@ -92,46 +91,75 @@ def _title_line(state: State) -> Line:
 # --- live runs --------------------------------------------------------------------------------------------------
 
 
-def _live_header(parts: Layout) -> Line:
-    return ((_row(["LIVE", "TIME", "CPU", "MEMORY", "SOURCE", "METRIC"], parts.width), _FAINT),)
+def _live_header(state: State, parts: Layout) -> Line:
+    count = len(state.snapshot.live)
+    place = f"{state.cursor + 1}/{count}" if state.cursor < count else str(count)
+    return (
+        (
+            _row(
+                [f"LIVE {place}" if count > parts.live else "LIVE", "TIME", "CPU", "MEMORY", "SOURCE", "METRIC"],
+                parts.width,
+            ),
+            _FAINT,
+        ),
+    )
 
 
 def _row(cells: Sequence[str], width: int) -> str:
     """The columns of a live run."""
     run, began, cpu, memory, source, rest = cells
-    head = _GAP.join(
-        [_fit(run, SHORT), began.rjust(7), cpu.rjust(5), memory.rjust(8), _fit(source, _source_width(width))]
-    )
-    return f"  {head}  {rest}"
+    numbers = f"{began.rjust(8)} {cpu.rjust(5)} {memory.rjust(8)}"
+    return f"  {_fit(run, SHORT)} {numbers}  {_fit(source, _live_width(width))}  {rest}"
 
 
-def _source_width(width: int) -> int:
-    return 14 if width < _WIDE else 30
+def _live_width(width: int) -> int:
+    return 18 if width < _WIDE else 44
 
 
 def _live_lines(state: State, parts: Layout, now: float) -> Iterator[Line]:
     for index in range(state.live_top, state.live_top + parts.live):
         run = state.snapshot.live[index]
+        began = run.status != "never began"
         cells = [
             run.run_id[:SHORT],
-            "" if run.status == "never began" else clock(now - run.began),
-            "" if run.use is None or run.use.cpu is None else f"{run.use.cpu:.0f}%",
-            "" if run.use is None else size(run.use.memory),
-            visible(run.label),
-            _news(run, parts.width),
+            clock(now - run.since) if began else "",
+            ("-" if run.cpu_percent is None else f"{run.cpu_percent:.0f}%") if began else "",
+            ("-" if run.memory is None else size(run.memory)) if began else "",
+            _called(run, parts.width),
+            _news(run, state.snapshot.metrics.get(run.run_id), now, parts.width),
         ]
         yield _with_cursor(_row(cells, parts.width), run.run_id, index, state, _STYLES.get(run.status, ""))
 
 
-def _news(run: LiveRow, width: int) -> str:
-    """The state where it is no plain `running`, else the last metric."""
-    if run.remark:
-        status = "" if run.status == "running" else f"{run.status}, "
-        return status + visible(run.remark, 200)
-    if run.metric is None:
-        return ""
-    bars = sparkline(run.metric, 6 if width < _WIDE else 50)
-    return f"{bars} {run.metric.points[-1]:.4g} {visible(run.metric.name, 24)}"
+def _called(run: LiveRun, width: int) -> str:
+    """Name, project and entry point; where there is little room, the project of a run with a name is left out."""
+    if width < _WIDE:
+        called, room = run.name or run.source, _live_width(width) - 1
+        entry = visible(run.entry_point, max(room // 2, room - len(called)))
+        return f"{visible(called, room - len(entry))} {entry}"
+    entry = visible(run.entry_point, 16)
+    project = visible(run.source) + (f"@{run.commit[:7]}" if run.commit else "")
+    return f"{visible(run.name, 15)} {project} {entry}" if run.name else f"{project} {entry}"
+
+
+def remark(run: LiveRun, now: float) -> str:
+    """What else there is to know of a live run: its status where that is no plain `running`, where it is, its text."""
+    parts: list[str] = [] if run.status == "running" else [run.status]
+    if run.host:
+        parts.append(f"on {visible(run.host)}")
+        parts += [] if run.heard is None else [f"seen {duration(max(0.0, now - run.heard))} ago"]
+    parts += [visible(run.text.partition("\n")[0], 300)] if run.text else []
+    return ", ".join(parts)
+
+
+def _news(run: LiveRun, metric: Series | None, now: float, width: int) -> str:
+    """The remark and the last metric; where there is little room, only one of the two."""
+    text = remark(run, now)
+    if metric is None or (text and width < _WIDE):
+        return text
+    beside = 62 + _live_width(width)  # the other columns, and the value
+    bars = sparkline(metric, max(4, min(40, width - beside)))
+    return f"{text}{_GAP if text else ''}{bars} {metric.points[-1]:.4g} {visible(metric.name, 24)}"
 
 
 def sparkline(series: Series, width: int) -> str:
@@ -158,10 +186,14 @@ def _history_header(state: State, parts: Layout) -> Line:
     return ((_ended_row([place, "STATUS", "AGE", "TOOK", "SOURCE", "METRICS", "PARAMETERS"], parts.width), _FAINT),)
 
 
+def _source_width(width: int) -> int:
+    return 14 if width < _WIDE else 30
+
+
 def _ended_row(cells: Sequence[str], width: int) -> str:
     run, status, age, took, source, metrics, params = cells
     head = _GAP.join(
-        [_fit(run, SHORT), _fit(status, _STATUS), age.rjust(6), took.rjust(7), _fit(source, _source_width(width))]
+        [_fit(run, SHORT), _fit(status, _STATUS), f"{age.rjust(6)} {took.rjust(8)}", _fit(source, _source_width(width))]
     )
     if width < _WIDE:
         return f"  {head}  {metrics if metrics == 'METRICS' else f'{metrics} {params}'.strip()}"
@@ -197,20 +229,20 @@ def _with_status(line: Line, style: str) -> Line:
 
 
 def _cells_of(row: PageRow, status: str, now: float, width: int) -> list[str]:
-    called = f"{visible(row.name, 15)} {visible(project(row))}" if row.name and width >= _WIDE else visible(label(row))
+    project = f"{project_name(row.url, row.subdir)}@{row.commit[:7]}{'*' if row.dirty else ''}"
     return [
         row.run_id[:SHORT],
         status,
         _age(row.started_at, now),
-        ""
-        if row.status == "lost"
-        else clock(row.wall_seconds)
-        if row.wall_seconds >= 60
-        else duration(row.wall_seconds),
-        called,
+        "" if row.wall_seconds is None or row.status == "lost" else _took(row.wall_seconds),
+        f"{visible(row.name, 15)} {visible(project)}" if row.name and width >= _WIDE else visible(row.name or project),
         " ".join(f"{visible(name, 24)}={value:.4g}" for name, value in row.metrics[:12]),
         " ".join(f"{visible(name, 24)}={visible(value, 24)}" for name, value in row.params[:12]),
     ]
+
+
+def _took(seconds: float) -> str:
+    return clock(seconds) if seconds >= 60 else duration(seconds)
 
 
 def _status(row: PageRow) -> str:
@@ -230,14 +262,19 @@ def _with_cursor(text: str, run_id: str, index: int, state: State, style: str) -
 # --- log, times -------------------------------------------------------------------------------------------------
 
 
-def _log_lines(state: State, parts: Layout) -> list[Line]:
+def _log_lines(state: State, parts: Layout, now: float) -> list[Line]:
     run_id, snapshot = state.selected, state.snapshot
     title = f"LOG OF {run_id[:SHORT]}" if run_id else "LOG"
-    remark = next((run.remark for run in snapshot.live if run.run_id == run_id and run.remark), None)
-    title += f"{_GAP}{visible(remark, 300)}" if remark else ""
-    log = snapshot.log[-parts.log :] if snapshot.question.log_of == run_id else ()
-    blank: list[Line] = [()] * (parts.log - len(log))
-    return [((_GAP + title, _FAINT),), *(((_GAP + line, ""),) for line in log), *blank]
+    title += "".join(_GAP + remark(run, now) for run in snapshot.live if run.run_id == run_id)
+    log = snapshot.log if snapshot.question.log_of == run_id else Log()
+    body: list[Line] = [((_GAP + line, ""),) for line in log.output]
+    if log.errors:
+        room = parts.log - 1
+        below = min(len(log.errors), max((room + 1) // 2, room - len(log.output)))
+        body = [*body[max(0, len(body) - room + below) :], ((f"{_GAP}── stderr ".ljust(parts.width, "─"), _FAINT),)]
+        body += [((_GAP + line, ""),) for line in log.errors[-below:]]
+    body = body[-parts.log :]
+    return [((_GAP + title, _FAINT),), *body, *[()] * (parts.log - len(body))]
 
 
 def clock(seconds: float) -> str:

@@ -13,9 +13,10 @@ from rich.cells import cell_len
 from tui.made_runs import id_at, time_text
 
 from orchestrator.ledger.browse import PageRow
+from orchestrator.live import LiveRun
 from orchestrator.tui import state as states
 from orchestrator.tui.page import Page, paged, scrolled
-from orchestrator.tui.snapshot import LiveRow, Question, Series, Snapshot, Use
+from orchestrator.tui.snapshot import Log, Question, Series, Snapshot
 from orchestrator.tui.state import State
 from orchestrator.tui.view import clock, dashboard, sparkline
 
@@ -42,11 +43,17 @@ def row(number: int, **changes: object) -> PageRow:
     return replace(made, **changes)
 
 
+def lives_now(number: int, **changes: object) -> LiveRun:
+    made = LiveRun(id_at(number), "running", NOW - 125, "wine", "c" * 40, "main", "python train.py", None)
+    return replace(made, **changes)
+
+
 def snapshot(lives: int = 0, count: int = 0, **changes: object) -> Snapshot:
     """`lives` live runs, newer than `count` ended ones, of which all have rows."""
-    live = tuple(LiveRow(id_at(count + n), "running", "wine@ccccccc", NOW - 125) for n in reversed(range(lives)))
+    live = tuple(lives_now(count + n) for n in reversed(range(lives)))
     rows = {id_at(n): row(n) for n in reversed(range(count))}
-    return replace(Snapshot(Question(), live, lives + count, tuple(rows), rows), **changes)
+    made = Snapshot(Question(), live, lives, total=lives + count, history=tuple(rows), rows=rows)
+    return replace(made, **changes)
 
 
 def at(seen: Snapshot, width: int = 80, height: int = 24) -> State:
@@ -61,27 +68,36 @@ def texts(state: State) -> list[str]:
 
 
 def test_the_screen_at_80_by_24() -> None:
-    live = LiveRow(
-        id_at(9), "running", "wine@ccccccc", NOW - 125, Use(98.4, 412 * 2**20), Series("rmse", (3.0, 2.0, 1.0))
-    )
-    waits = LiveRow(id_at(8), "preparing", "beer", NOW - 3725, remark="environment: solving")
+    live = lives_now(9, cpu_percent=98.4, memory=412 * 2**20)
+    waits = lives_now(8, status="preparing", source="beer", since=NOW - 3725, text="environment: solving")
+    away = lives_now(7, name="tried", entry_point="train", since=NOW - 86399, host="login-2", heard=NOW - 41)
     rows = {
         id_at(3): row(3, verdict="reproduced", dirty=True),
         id_at(2): row(2, status="failed", exit_code=137, wall_seconds=11230.0, name="tried"),
         id_at(1): row(1, status="lost", subdir="a/b"),
     }
-    seen = Snapshot(Question(log_of=id_at(9)), (live, waits), 5, tuple(rows), rows, ("epoch 1", "epoch 2"))
+    seen = Snapshot(
+        Question(log_of=id_at(9)),
+        (live, waits, away),
+        3,
+        {id_at(9): Series("rmse", (3.0, 2.0, 1.0))},
+        total=6,
+        history=tuple(rows),
+        rows=rows,
+        log=Log(("epoch 1", "epoch 2")),
+    )
     lines = texts(at(seen))
     assert lines == [
-        "orch top  2 live, 5 runs",
-        "  LIVE                 TIME    CPU    MEMORY  SOURCE          METRIC",
-        "  018f000000097000     2:05    98%   412 MiB  wine@ccccccc    █▅▁ 1 rmse",
-        "  018f000000087000  1:02:05                   beer            preparing, enviro…",
+        "orch top  3 live, 6 runs",
+        "  LIVE                 TIME   CPU   MEMORY  SOURCE              METRIC",
+        "  018f000000097000     2:05   98%  412 MiB  wine main           █▅▁ 1 rmse",
+        "  018f000000087000  1:02:05     -        -  beer main           preparing, envi…",
+        "  018f000000077000 23:59:59     -        -  tried train         on login-2, see…",
         "  HISTORY 3         STATUS         AGE     TOOK  SOURCE          METRICS",
         "  018f000000037000  reproduced   2 min    3.2 s  wine@ccccccc*   rmse=0.7745 al…",
         "  018f000000027000  failed 137   2 min  3:07:10  tried           rmse=0.7745 al…",
         "  018f000000017000  lost         2 min           wine#a/b@cccc…  rmse=0.7745 al…",
-        *[""] * 10,
+        *[""] * 9,
         "  LOG OF 018f000000097000",
         "  epoch 1",
         "  epoch 2",
@@ -91,12 +107,47 @@ def test_the_screen_at_80_by_24() -> None:
     ]
 
 
+@pytest.mark.parametrize("width", [80, 119, 120, 160, 200])
+def test_the_value_of_a_metric_is_in_view_however_many_points_it_has(width: int) -> None:
+    seen = snapshot(1, 0, metrics={id_at(0): Series("loss", tuple(map(float, range(60))))})
+    assert texts(at(seen, width))[2].endswith("█ 59 loss")
+
+
+def test_where_not_all_live_runs_have_room_their_count_is_told() -> None:
+    assert texts(states.move(at(snapshot(12, 3)), 7))[1].startswith("  LIVE 8/12 ")
+    assert texts(states.move(at(snapshot(12, 3)), 13))[1].startswith("  LIVE 12 ")
+    assert texts(at(snapshot(6, 3)))[1].startswith("  LIVE  ")
+
+
+@pytest.mark.parametrize(
+    ("output", "errors", "shown"),
+    [
+        (9, 0, ["out 5", "out 6", "out 7", "out 8"]),
+        (0, 9, ["── stderr", "err 6", "err 7", "err 8"]),
+        (9, 9, ["out 8", "── stderr", "err 7", "err 8"]),
+        (1, 1, ["out 0", "── stderr", "err 0", ""]),
+        (9, 1, ["out 7", "out 8", "── stderr", "err 0"]),
+        (0, 0, ["", "", "", ""]),
+    ],
+)
+def test_the_end_of_the_output_stands_above_that_of_the_errors(output: int, errors: int, shown: list[str]) -> None:
+    log = Log(tuple(f"out {n}" for n in range(output)), tuple(f"err {n}" for n in range(errors)))
+    lines = texts(at(snapshot(0, 1, question=Question(log_of=id_at(0)), log=log)))
+    assert [line.strip(" ─") for line in lines[-5:-1]] == [line.strip(" ─") for line in shown]
+    assert all(line.startswith("  ──") for line in lines if "stderr" in line)
+
+
 def test_a_wide_screen_has_more_of_everything() -> None:
     lines = texts(at(snapshot(1, 100), 200, 50))
     assert len(lines) == 50
     assert lines[3].split() == ["HISTORY", "100", "STATUS", "AGE", "TOOK", "SOURCE", "METRICS", "PARAMETERS"]
     assert lines[4].split()[-2:] == ["rmse=0.7745", "alpha=5.1"]
     assert sum("wine@ccccccc" in line for line in lines) == 35 - 1 + 1
+    live = lives_now(1, name="tried", entry_point="train", host="login-2", heard=NOW - 41)
+    seen = Snapshot(Question(), (live,), 1, {id_at(1): Series("rmse", (3.0, 1.0))})
+    line = texts(at(seen, 200, 50))[2]
+    assert "tried wine@ccccccc train" in line
+    assert line.endswith("on login-2, seen 41 s ago  █▁ 1 rmse")
 
 
 @pytest.mark.parametrize("filter_", ["", "none such"])
@@ -108,9 +159,10 @@ def test_an_empty_history_says_why(filter_: str) -> None:
 
 @given(ANY_TEXT, st.floats(), st.integers(1, 210), st.integers(1, 60))
 def test_no_text_of_a_run_breaks_a_line(text: str, number: float, width: int, height: int) -> None:
-    live = LiveRow(id_at(9), "running", text, NOW, Use(number, 1), Series(text, (number, 1.0)), "")
+    live = lives_now(9, name=text, source=text, entry_point=text, text=text, host=text, cpu_percent=number, memory=1)
     rows = {id_at(1): row(1, name=text, url=text, status="failed", metrics=((text, number),), params=((text, text),))}
-    seen = Snapshot(Question(), (live,), 2, tuple(rows), rows, error=text)
+    series = {id_at(9): Series(text, (number, 1.0))}
+    seen = Snapshot(Question(), (live,), 1, series, total=2, history=tuple(rows), rows=rows, error=text)
     lines = dashboard(replace(at(seen, width, height), filter=text), NOW)
     assert len(lines) <= height
     for line in lines:
@@ -202,6 +254,13 @@ def test_a_filter_goes_to_the_newest_and_no_filter_stays() -> None:
     assert state.selected == id_at(20)
 
 
+def test_a_filter_in_the_history_stays_there_whatever_lives() -> None:
+    state = states.filtered(states.move(at(snapshot(3, 50)), 30), "x")
+    seen = replace(snapshot(1, 50), question=Question(filter="x"))
+    state = states.seen(state, seen)
+    assert (state.cursor, state.selected) == (1, id_at(49))
+
+
 def test_two_runs_are_marked_and_a_third_takes_the_place_of_the_first() -> None:
     state = at(snapshot(0, 5))
     for _ in range(3):
@@ -238,4 +297,4 @@ def test_a_page_that_follows_stays_at_the_end_until_one_goes_up() -> None:
 
 def test_a_start_time_that_is_none_harms_nobody() -> None:
     rows = {id_at(1): row(1, started_at="once"), id_at(2): row(2, started_at=time_text())}
-    assert "?" in texts(at(Snapshot(Question(), (), 2, tuple(rows), rows)))[2]
+    assert "?" in texts(at(Snapshot(Question(), total=2, history=tuple(rows), rows=rows)))[2]
