@@ -10,27 +10,27 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from orchestrator.cli import phases
 from orchestrator.cli.keyboard import Keys, Terminal, split_detach, window_message
-from orchestrator.cli.text import count_line, duration, harmless, size
 from orchestrator.execute.launch import SIGNALS
 from orchestrator.execute.viewers import Watched
-from orchestrator.report import plural
 
 if TYPE_CHECKING:
-    from orchestrator.cli.lent import Modes
+    from orchestrator.cli.lent import Lent, ShownAgain
 
 _POLL_SECONDS, _LOOK_SECONDS = 0.03, 0.25
 """How long to wait for a log that rings no bell, and for anything else."""
 _CHUNK = 1 << 16
 _INTERRUPTS, _INTERRUPT_SECONDS = 3, 2.0
-_LONG_SECONDS = 2.0
-_LABEL = 14
-"""Characters of a line before its text."""
+_LAST_SECONDS = 1.0
+"""How long the supervisor has to take the keys that were typed before the ones that leave."""
+_ENDS = {"over", "ended", "end", "error"}
+"""What tells that the program prints no more, and orch says the rest."""
 _CTRL_C = b"\x03"
 _MOST_AHEAD = 1 << 16
 
@@ -57,12 +57,7 @@ class Seen:
     cached: str | None = None
     ended: Mapping[str, Any] | None = None
     detached: bool = False
-    phase: tuple[str, str, float] | None = None
-    """The phase that goes on, its text, and when it began, in seconds since the epoch."""
-    waited: int = 0
-    """The seconds that are shown of it."""
-    counting: bool = False
-    at_line_start: bool = True
+    printed: phases.Printed = field(default_factory=phases.Printed)
     interrupts: list[float] = field(default_factory=list)
 
 
@@ -80,8 +75,12 @@ def watch(run: Watched, wishes: Wishes) -> Seen:
         _watch(run, wishes, seen)
     except _Detached:
         seen.detached = True
+    except SystemExit:  # the shell's prompt comes next
+        with contextlib.suppress(OSError):
+            phases.end_line(seen.printed)
+        raise
     if seen.detached:
-        _end_line(seen)
+        phases.end_line(seen.printed)
     return seen
 
 
@@ -89,24 +88,25 @@ def _watch(run: Watched, wishes: Wishes, seen: Seen) -> None:
     keys = Keys()
     logs: list[_Log] = []
     with contextlib.ExitStack() as cleanup:
-        terminal = cleanup.enter_context(Terminal(wishes.terminal))
         cleanup.enter_context(_signals(run, wishes, keys))
+        terminal = cleanup.enter_context(Terminal(wishes.terminal))
         over = more = False
         while not over and not seen.detached and seen.exit_code is None:
             seconds = 0.0 if more else _POLL_SECONDS if logs and not terminal.raw else _LOOK_SECONDS
             # Whether the supervisor still speaks is asked before its last words are read.
             over = _wait(run, terminal, keys, seen, seconds)
             if not logs:
-                _print_waiting(seen)
+                phases.print_waiting(seen.printed)
             for line in _lines(run.progress):
-                if "over" in line or "ended" in line or "end" in line:
+                if not _ENDS.isdisjoint(line):
                     _copy_all(logs, seen)
+                    _take_back(logs, seen)
                 if "program" in line:
-                    seen.phase = None
-                    logs = _open_logs(run, wishes, cleanup)
+                    seen.printed.phase = None
                     if line.get("terminal") and terminal.start():
                         keys.unsent[:0] = window_message()  # before what was typed ahead
-                        logs[0].lend(again=wishes.attached)
+                    logs = _open_logs(run, wishes, cleanup, hears=terminal.raw)
+                    cleanup.callback(_take_back, logs, seen)
                 if "ended" in line or "end" in line:
                     terminal.restore()
                 _show(line, wishes, seen)
@@ -114,8 +114,8 @@ def _watch(run: Watched, wishes: Wishes, seen: Seen) -> None:
             more = _copy_some(logs, seen)
         if not seen.detached:
             _copy_all(logs, seen)
-        if seen.detached and logs:
-            logs[0].take_back()
+        elif terminal.raw:
+            _send_last(run, keys)
 
 
 def _wait(run: Watched, terminal: Terminal, keys: Keys, seen: Seen, seconds: float) -> bool:
@@ -190,12 +190,21 @@ def _send(run: Watched, keys: Keys) -> None:
         keys.unsent.clear()
 
 
+def _send_last(run: Watched, keys: Keys) -> None:
+    """Send what was typed before the keys that leave, as far as the supervisor takes it soon."""
+    end = time.monotonic() + _LAST_SECONDS
+    while run.channel and keys.unsent and select.select([], [run.channel], [], max(0.0, end - time.monotonic()))[1]:
+        _send(run, keys)
+
+
 @contextlib.contextmanager
 def _signals(run: Watched, wishes: Wishes, keys: Keys) -> Iterator[None]:
     def detach(*_: object) -> None:
         raise _Detached
 
     def leave(number: int, _: object) -> None:
+        for other in answers:
+            signal.signal(other, signal.SIG_DFL)  # should the terminal take no more, the next one ends it at once
         raise SystemExit(128 + number)
 
     def forward(number: int, _: object) -> None:
@@ -204,11 +213,16 @@ def _signals(run: Watched, wishes: Wishes, keys: Keys) -> Iterator[None]:
     def resized(*_: object) -> None:
         keys.unsent += window_message()
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGWINCH)}
-    signal.signal(signal.SIGINT, detach if wishes.attached else forward)
-    signal.signal(signal.SIGTERM, leave if wishes.attached else forward)
-    if wishes.terminal:
-        signal.signal(signal.SIGWINCH, resized)
+    answers: dict[signal.Signals, Callable[[int, object], None]] = {
+        signal.SIGINT: detach if wishes.attached else forward,
+        signal.SIGTERM: leave if wishes.attached else forward,
+        **({signal.SIGWINCH: resized} if wishes.terminal else {}),
+    }
+    if any(map(os.isatty, range(3))):  # there is something to give back
+        for number in (signal.SIGHUP, signal.SIGQUIT):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                answers[number] = leave
+    before = {number: signal.signal(number, answer) for number, answer in answers.items()}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         yield
@@ -219,50 +233,58 @@ def _signals(run: Watched, wishes: Wishes, keys: Keys) -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Log:
-    """A log that is copied to a stream; with `modes`, to the terminal that the program has."""
+    """A log that is copied to a stream; if that is a terminal, `lent` knows what becomes of it."""
 
     file: FileIO
     target: int
-    modes: Modes | None = None
-    shown_before: int = 0
-    """How many bytes of it another viewer may have shown."""
+    lent: Lent | None
+    again: ShownAgain | None
+    """What filters the part that another viewer may have shown."""
+    shown_before: int
+    """How many bytes that part has."""
+    hears: bool
+    """The program hears of what happens in this terminal."""
 
-    def lend(self, *, again: bool) -> None:
-        """From now on the program has the terminal; with `again` it may have had another."""
-        from orchestrator.cli.lent import Modes
-
-        self.modes = Modes()
-        self.shown_before = os.fstat(self.file.fileno()).st_size if again else 0
-
-    def read(self) -> bytes:
-        from_before = self.file.tell() < self.shown_before
-        data = self.file.read(_CHUNK)
-        if self.modes is not None:
-            self.modes.note(data)
-        if from_before and data:
-            from orchestrator.cli.lent import without_questions
-
-            return without_questions(data) or b"\0"  # which a terminal does not show
-        return data
-
-    def take_back(self) -> None:
-        if self.modes is not None:
-            os.write(self.target, self.modes.undo())
+    def read(self) -> bytes | None:
+        """What is to be shown next, perhaps nothing; None when that is all for now."""
+        if self.again is None:
+            return self.file.read(_CHUNK) or None
+        left = self.shown_before - self.file.tell()
+        if left > 0 and (data := self.file.read(min(_CHUNK, left))):
+            return self.again.feed(data)
+        again, self.again = self.again, None
+        return again.end() if self.hears else b""
 
 
-def _open_logs(run: Watched, wishes: Wishes, cleanup: contextlib.ExitStack) -> list[_Log]:
+def _open_logs(run: Watched, wishes: Wishes, cleanup: contextlib.ExitStack, *, hears: bool) -> list[_Log]:
     if wishes.as_json and wishes.quiet:
         return []
     stdout = 2 if wishes.as_json else 1
+    hears = hears and (run.channel is not None or run.is_supervised())
     opened = []
     for path, target in ((run.directory.stdout, stdout), (run.directory.stderr, 2)):
         file = cleanup.enter_context(path.open("rb", buffering=0))
+        shown_before = os.fstat(file.fileno()).st_size if wishes.attached else 0
         if wishes.tail is not None:
             from orchestrator.cli.logs import start_of_tail
 
             file.seek(start_of_tail(file, wishes.tail))
-        opened.append(_Log(file, target))
+        lent = again = None
+        if os.isatty(target):
+            from orchestrator.cli.lent import Lent, ShownAgain
+
+            lent, again = Lent(), ShownAgain() if wishes.attached else None
+        opened.append(_Log(file, target, lent, again, shown_before, hears))
     return opened
+
+
+def _take_back(logs: list[_Log], seen: Seen) -> None:
+    """Undo what the program has changed of the terminal, and not undone itself."""
+    for log in logs:
+        if log.lent is not None and (data := log.lent.undo()):
+            seen.printed.at_line_start = log.lent.at_line_start
+            with contextlib.suppress(OSError):  # the terminal is gone
+                _write(log.target, data)
 
 
 def _copy_all(logs: list[_Log], seen: Seen) -> None:
@@ -274,13 +296,20 @@ def _copy_some(logs: list[_Log], seen: Seen) -> bool:
     """Show a chunk of what each log has more; whether there was any."""
     more = False
     for log in logs:
-        if data := log.read():
-            more = True
-            _end_count(seen)
-            seen.at_line_start = data.endswith(b"\n")
-            while data:
-                data = data[os.write(log.target, data) :]
+        data = log.read()
+        more = more or data is not None
+        if data:
+            phases.end_count(seen.printed)
+            if log.lent is not None:
+                log.lent.note(data)
+            seen.printed.at_line_start = log.lent.at_line_start if log.lent else data.endswith(b"\n")
+            _write(log.target, data)
     return more
+
+
+def _write(target: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(target, data) :]
 
 
 def _lines(progress: BinaryIO) -> Iterator[dict[str, Any]]:
@@ -299,93 +328,16 @@ def _show(line: Mapping[str, Any], wishes: Wishes, seen: Seen) -> None:
     if "end" in line:
         seen.exit_code = line["end"]
     elif "error" in line:
-        _print_error(line, seen)
+        phases.print_error(line, seen.printed)
     elif "cached" in line:
         seen.cached = line["cached"]
-    elif wishes.quiet:
-        seen.ended = line if "ended" in line else seen.ended
     elif "ended" in line:
         seen.ended = line
-        _print_end(line, seen)
+        if not wishes.quiet:
+            phases.print_end(line, seen.printed)
+    elif wishes.quiet:
+        return
     elif "done" in line:
-        _print_count(line, seen)
+        phases.print_count(line, seen.printed)
     elif "phase" in line:
-        text = harmless(line["text"])
-        _print(line["phase"], text, seen)
-        seen.phase, seen.waited = (line["phase"], text, line.get("at", time.time())), 0
-
-
-def _print(label: str, text: str, seen: Seen) -> None:
-    _end_line(seen)
-    sys.stderr.write(f"{_dim(f'  {label:<12}')} {text}\n")
-    sys.stderr.flush()
-
-
-def _end_line(seen: Seen) -> None:
-    _end_count(seen)
-    if not seen.at_line_start:
-        sys.stderr.write("\n")
-        sys.stderr.flush()
-        seen.at_line_start = True
-
-
-def _print_waiting(seen: Seen) -> None:
-    """On a terminal a phase that takes long shows that it lives: the seconds it has taken."""
-    if seen.phase is None or seen.exit_code is not None or not sys.stderr.isatty():
-        return
-    label, text, since = seen.phase
-    seconds = time.time() - since
-    if int(seconds) == seen.waited:
-        return
-    seen.waited = int(seconds)
-    fits = len(text) + 24 < os.get_terminal_size(2).columns  # a line that was broken could not be written again
-    if seconds >= _LONG_SECONDS and fits and not seen.counting:
-        sys.stderr.write(f"\x1b[A\r\x1b[K{_dim(f'  {label:<12}')} {text}  {seconds:.0f} s\n")
-        sys.stderr.flush()
-
-
-def _print_count(line: Mapping[str, Any], seen: Seen) -> None:
-    """A passing count: on a terminal one line that changes, elsewhere nothing."""
-    if sys.stderr.isatty():
-        shown = count_line(line["phase"], line["text"], line["done"], line["total"])
-        sys.stderr.write(f"\r\x1b[K{_dim(shown[:_LABEL])}{shown[_LABEL:]}")
-        sys.stderr.flush()
-        seen.counting = True
-
-
-def _end_count(seen: Seen) -> None:
-    if seen.counting:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
-        seen.counting = False
-
-
-def _print_error(line: Mapping[str, Any], seen: Seen) -> None:
-    _end_count(seen)
-    if os.environ.get("ORCH_LOG") == "debug" and "traceback" in line:
-        sys.stderr.write(line["traceback"])
-    sys.stderr.write(f"orch: {harmless(line['error'])}\n")
-    if "traceback" in line and os.environ.get("ORCH_LOG") != "debug":
-        sys.stderr.write("ORCH_LOG=debug shows where.\n")
-
-
-def _print_end(line: Mapping[str, Any], seen: Seen) -> None:
-    for note in line["notes"]:
-        _print("note", harmless(note), seen)
-    facts = [
-        duration(line["seconds"]),
-        f"{size(line['memory'])} peak",
-        plural(line["outputs"], "output"),
-        plural(line["metrics"], "metric"),
-    ]
-    if line["reason"]:
-        facts.insert(0, line["reason"])
-    elif line["exit_code"]:
-        facts.insert(0, f"exit code {line['exit_code']}")
-    _print(line["ended"], ", ".join(facts), seen)
-    if line["run"] is not None:
-        sys.stderr.write(f"run {line['run']}  again: orch replay {line['run']}\n")
-
-
-def _dim(text: str) -> str:
-    return f"\x1b[2m{text}\x1b[0m" if sys.stderr.isatty() and not os.environ.get("NO_COLOR") else text
+        phases.print_phase(line, seen.printed)

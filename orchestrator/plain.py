@@ -15,11 +15,14 @@ _TOKEN = re.compile(
     r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
     r"|\x1b[PX^_][^\x1b]*\x1b\\"
     r"|\x1b[ -/]*[0-OQ-WYZ`-~\\]"
-    r"|(?P<control>[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f])"
-    r"|(?P<text>[^\x00-\x08\x0a-\x1f\x7f]+)"
+    r"|(?P<control>[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f])"
+    r"|(?P<text>[^\x00-\x08\x0a-\x1f\x7f-\x9f]+)"
 )
 _LONGEST_SEQUENCE = 4096
-_FURTHEST_COLUMN = 10_000
+_FURTHEST_COLUMN = 1000
+"""A cursor that is moved to the right stays here, as it stays in the last column of a terminal."""
+_BLANKS, _BLANKS_PER_CHARACTER = 1 << 20, 16
+"""What may be filled with blanks up to the cursor: so much, and so much for each character of the log."""
 
 
 @dataclass(slots=True)
@@ -30,6 +33,7 @@ class PlainText:
     _lines: list[str] = field(default_factory=lambda: [""])
     _row: int = 0
     _column: int = 0
+    _blanks: int = _BLANKS
     _rest: str = ""
     _decoder: codecs.IncrementalDecoder = field(
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")("surrogateescape")
@@ -42,6 +46,7 @@ class PlainText:
         for token in _TOKEN.finditer(text):
             if token.start() != position and self._is_unfinished(text, position):
                 break
+            self._blanks += _BLANKS_PER_CHARACTER * (token.end() - position)
             position = token.end()
             if token["text"]:
                 self._write(token["text"])
@@ -68,7 +73,12 @@ class PlainText:
         return text[position] == "\x1b" and len(text) - position < _LONGEST_SEQUENCE
 
     def _write(self, text: str) -> None:
-        line = self._lines[self._row].ljust(self._column)
+        line = self._lines[self._row]
+        if len(line) < self._column:
+            blanks = min(self._blanks, max(0, min(self._column, _FURTHEST_COLUMN) - len(line)))
+            self._blanks -= blanks
+            line += " " * blanks
+            self._column = len(line)
         self._lines[self._row] = line[: self._column] + text + line[self._column + len(text) :]
         self._column += len(text)
 
@@ -91,7 +101,7 @@ class PlainText:
         elif final in "BE":
             self._row = min(len(self._lines) - 1, self._row + (count or 1))
         elif final == "C":
-            self._column = min(self._column + (count or 1), _FURTHEST_COLUMN)
+            self._column = max(self._column, min(self._column + (count or 1), _FURTHEST_COLUMN))
         elif final == "D":
             self._column = max(0, self._column - (count or 1))
         elif final == "G":
