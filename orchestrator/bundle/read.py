@@ -45,11 +45,6 @@ class Bundle:
     stored: frozenset[str]
     """The sha256 of what belongs into the store: outputs, the files of inputs and their listings."""
 
-    @property
-    def size(self) -> int:
-        """The bytes of all members."""
-        return sum(member.size for member in self.members.values())
-
 
 def unpack_bundle(file: Path, into: Path, *, keep: bool = True, report: Report = silent) -> Bundle:
     """Check all of a bundle, and unpack it into the fresh folder `into`: each member at its name.

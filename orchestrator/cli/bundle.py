@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from orchestrator import ledger
@@ -19,9 +21,12 @@ from orchestrator.environment.lock import LockedPackage, locked_packages
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.model import RunRecord
 from orchestrator.paths import Home, open_home
-from orchestrator.report import plural, silent
+from orchestrator.report import plural
 from orchestrator.sweep import sweep
 from orchestrator.variables import fixed_variables
+
+if TYPE_CHECKING:
+    from orchestrator.bundle.land import Imported
 
 _WHOLE = 1_000_000
 """Characters of a text that are shown to who is asked: all of it must be seen."""
@@ -38,18 +43,24 @@ class Options:
     inputs: bool
 
 
-def import_(file: Path) -> None:
+def import_(file: Path, *, as_json: bool) -> None:
     """Take the run of a bundle in, and print its id."""
-    print(take_in(file, open_home()))
+    done = take_in(file, open_home())
+    run_id = done.record.run_id
+    print(_json(run_id=run_id, new=done.new, lacking=list(done.bundle.lacking)) if as_json else run_id)
 
 
-def create(options: Options) -> None:
+def _json(**values: Any) -> str:
+    return json.dumps(values, indent=2)
+
+
+def create(options: Options, *, as_json: bool) -> None:
     """Write a bundle."""
     from orchestrator.bundle.create import create_bundle
 
     if str(options.output) == "-":
         raise UsageError("-o wants the name of a file; a bundle is not written to standard output.")
-    home = open_home()
+    home = open_home(make=False)
     connection = ledger.connect(home)
     try:
         sweep(home, connection)
@@ -67,19 +78,29 @@ def create(options: Options) -> None:
         report=tell,
     )
     tell_notes(done.notes)
+    if as_json:
+        facts = {"members": done.members, "packages": done.packages, "size": done.size, "notes": list(done.notes)}
+        print(_json(path=str(options.output), run_id=run_id, **facts))
+        return
     packages = f", {plural(done.packages, 'package')}" if done.packages else ""
     print(f"{options.output}: run {short}, {plural(done.members, 'member')}{packages}, {text.size(done.size)}")
-    print(f"Elsewhere: orch replay {options.output.name}", file=sys.stderr)
+    tell("", f"elsewhere: orch replay {options.output.name}")
 
 
-def verify(file: Path) -> None:
+def verify(file: Path, *, as_json: bool) -> None:
     """Check a bundle, and say whose run it is. Nothing is kept."""
     from orchestrator.bundle.read import unpack_bundle
 
     refuse_missing(file)
     with TemporaryDirectory(prefix="orch-") as folder:
         bundle = unpack_bundle(file.absolute(), Path(folder), keep=False, report=tell)
-    print(f"{file}: whole and undamaged, {plural(len(bundle.members) + 1, 'member')}, {text.size(bundle.size)}")
+    count, held = len(bundle.members) + 1, file.stat().st_size
+    if as_json:
+        record = bundle.record
+        facts = {"members": count, "size": held, "lacking": list(bundle.lacking)}
+        print(_json(path=str(file), manifest=bundle.id, run_id=record.run_id, status=record.status, **facts))
+        return
+    print(f"{file}: whole and undamaged, {plural(count, 'member')}, {text.size(held)}")
     print(f"  manifest     sha256 {bundle.id}")
     ref = bundle.record.spec.environment
     packages = bundle.locks[ref.lock_id, ref.platform]
@@ -89,17 +110,16 @@ def verify(file: Path) -> None:
     _tell_lacking(bundle.lacking)
 
 
-def take_in(file: Path, home: Home, *, quiet: bool = False) -> str:
-    """Import a bundle; the id of its run."""
+def take_in(file: Path, home: Home) -> Imported:
+    """Import a bundle, and tell what is noteworthy."""
     from orchestrator.bundle.land import import_bundle
 
     refuse_missing(file)
-    done = import_bundle(file.absolute(), home=home, report=silent if quiet else tell)
+    done = import_bundle(file.absolute(), home=home, report=tell)
     was = "" if done.new else " is here already; what it lacked was brought"
-    if not quiet:
-        tell("imported" if done.new else "bundle", f"run {done.record.run_id}{was}")
-        _tell_lacking(done.bundle.lacking)
-    return done.record.run_id
+    tell("imported" if done.new else "bundle", f"run {done.record.run_id}{was}")
+    _tell_lacking(done.bundle.lacking)
+    return done
 
 
 def is_bundle(name: str) -> bool:
@@ -119,10 +139,10 @@ def refuse_missing(file: Path) -> None:
         raise UsageError(f"{file} is no file." if file.exists() else f"{file}: there is no such file.")
 
 
-def ask(record: RunRecord, home: Home, *, yes: bool, quiet: bool = False, what: str = "Its program") -> None:
+def ask(record: RunRecord, home: Home, *, yes: bool, what: str = "Its program") -> None:
     """Show what a run of somebody else would do here, and go on only with consent. Raises OrchError without."""
     packages = locked_packages(home, record.spec.environment.lock_id)
-    if not (yes and quiet):
+    if not (yes and tell.quiet):
         for line in origin_lines(record, packages, kept_whole(home, packages)):
             print(line, file=sys.stderr)
     if yes:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.options import Json, Quiet, Run, hush
+
 app = typer.Typer(help="A run in one file: create, verify, import.", no_args_is_help=True, rich_markup_mode=None)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A bundle.", show_default=False)]
@@ -15,9 +17,7 @@ def create(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.", show_default=False)
     ],
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run: the beginning of its id, its name, or `latest`.")
-    ] = "latest",
+    run: Run = "latest",
     offline: Annotated[
         bool, typer.Option("--offline", help="With every package, for a machine without network.")
     ] = False,
@@ -28,24 +28,29 @@ def create(
     inputs: Annotated[
         bool, typer.Option("--inputs/--no-inputs", help="The bytes of the inputs too, or their hashes only.")
     ] = True,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Put a run into one file: code, lock, inputs, outputs, logs, and what it recorded."""
     from orchestrator.cli import bundle
 
-    bundle.create(bundle.Options(run, output, offline, tuple(platform or ()), inputs))
+    hush(quiet)
+    bundle.create(bundle.Options(run, output, offline, tuple(platform or ()), inputs), as_json=as_json)
 
 
 @app.command()
-def verify(file: File) -> None:
+def verify(file: File, quiet: Quiet = False, as_json: Json = False) -> None:
     """Check every byte of a bundle, and say whose run it is. Nothing is kept, nothing is executed."""
     from orchestrator.cli import bundle
 
-    bundle.verify(file)
+    hush(quiet)
+    bundle.verify(file, as_json=as_json)
 
 
 @app.command("import")
-def import_(file: File) -> None:
+def import_(file: File, quiet: Quiet = False, as_json: Json = False) -> None:
     """Take the run of a bundle into this home, after every check. Nothing is executed."""
     from orchestrator.cli import bundle
 
-    bundle.import_(file)
+    hush(quiet)
+    bundle.import_(file, as_json=as_json)

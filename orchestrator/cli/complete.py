@@ -8,32 +8,27 @@ fetched, and nothing of a project is executed.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from orchestrator.cli.named_project import existing_home, find_place, open_project
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from orchestrator.paths import Home
-    from orchestrator.project import EntryPoint, Parameter, Project
-    from orchestrator.project import Tree as Files
-    from orchestrator.source.location import Remote
+    from orchestrator.project import EntryPoint, Parameter
 
     Candidates = Iterator[tuple[str, str]]
 
 NEWEST = 50
 """How many runs are offered."""
 
-_LARGEST_FILE = 1_000_000
-"""Bytes of a file of the work tree that is read."""
-
 _WAL_BYTE = 18
 """Where the header of an SQLite file says whether it is in WAL mode (fileformat2, "file format version numbers")."""
 
-_GIT_SECONDS = 2.0
 _LOCK_ID, _SHOWN_LOCK_ID = 64, 16
 
 STATUSES = ("finished", "failed", "running", "stopped", "lost", "orphaned")
@@ -90,22 +85,32 @@ def runs(_: Line) -> Candidates:
 
 
 def live_runs(_: Line) -> Candidates:
-    """The ids of the runs whose supervisor lives, here or perhaps on another machine."""
+    """The ids of the runs whose supervisor or program lives, here or perhaps on another machine."""
     from orchestrator import ledger
     from orchestrator.execute.identity import state_of
     from orchestrator.execute.rundir import RunDirectory
+    from orchestrator.execute.tree import processes_of
 
     with _ledger() as (home, connection):
-        may = {*ledger.live_runs(connection), *ledger.missing_runs(home, connection)}
-        may.update(ledger.uncompared_runs(connection))
+        begun = {*ledger.live_runs(connection)}
+        may = {*begun, *ledger.missing_runs(home, connection), *ledger.uncompared_runs(connection)}
         rows = {row.run_id: row for row in ledger.find_runs(connection, limit=NEWEST)}
         for run_id in sorted(may, reverse=True)[:NEWEST]:
             supervisor = RunDirectory(home.run(run_id)).supervised_by()
-            if supervisor is None or state_of(supervisor) == "dead":
+            gone = supervisor is None or state_of(supervisor) == "dead"
+            if gone and not (run_id in begun and processes_of(run_id)):
                 continue
             row = rows.get(run_id)
-            text = f"{row.status}, {_source(row.url, row.subdir)}" if row else "preparing"
+            status = "orphaned" if gone else row.status if row else "preparing"
+            text = f"{status}, {_source(row.url, row.subdir)}" if row else status
             yield ledger.short_id(connection, run_id), text
+
+
+def logged_runs(line: Line) -> Candidates:
+    """As `runs`; where the log is followed, those that live come first."""
+    if line.values.get("follow"):
+        yield from live_runs(line)
+    yield from runs(line)
 
 
 def outputs(line: Line) -> Candidates:
@@ -132,7 +137,7 @@ def experiments(_: Line) -> Candidates:
 
 def locks(_: Line) -> Candidates:
     """The ids of the locks that are kept here."""
-    home = _home()
+    home = existing_home()
     for folder in sorted(home.locks.iterdir()) if home else ():
         if len(folder.name) == _LOCK_ID:
             yield folder.name[:_SHOWN_LOCK_ID], "a lock"
@@ -143,17 +148,6 @@ def _source(url: str, subdir: str) -> str:
     return f"{name}#{subdir}" if subdir else name
 
 
-def _home() -> Home | None:
-    """The home if there is one; `open_home` would make it."""
-    import os
-    from pathlib import Path
-
-    from orchestrator.paths import MOVABLE, Home
-
-    root = Path(os.environ.get("ORCH_HOME") or "~/.local/share/orch").expanduser().resolve()
-    return Home(root, *(root / name for name in MOVABLE)) if root.is_dir() else None
-
-
 def _ledger() -> AbstractContextManager[tuple[Home, sqlite3.Connection]]:
     """The home and its ledger, for reading: never made, migrated, or waited for."""
     import sqlite3
@@ -162,7 +156,7 @@ def _ledger() -> AbstractContextManager[tuple[Home, sqlite3.Connection]]:
 
     @contextlib.contextmanager
     def opened() -> Iterator[tuple[Home, sqlite3.Connection]]:
-        home = _home()
+        home = existing_home()
         if home is None:
             raise FileNotFoundError
         # Where nobody is writing, reading a WAL ledger as usual would put files beside it.
@@ -187,7 +181,7 @@ def _ledger() -> AbstractContextManager[tuple[Home, sqlite3.Connection]]:
 
 def entry_points(line: Line) -> Candidates:
     """The entry points of the project, and its scripts."""
-    with _project(line) as (project, files):
+    with open_project(line.first("repository"), line.text("version")) as (project, files):
         for point in project.entry_points.values():
             yield point.name, " ".join(f"{parameter.name}={parameter.default or ''}" for parameter in point.parameters)
         for name in files.names(project.subdir):
@@ -197,7 +191,7 @@ def entry_points(line: Line) -> Candidates:
 
 def parameters(line: Line) -> Candidates:
     """`name=` for the parameters of the entry point; behind it what is known of its value."""
-    with _project(line) as (project, _):
+    with open_project(line.first("repository"), line.text("version")) as (project, _):
         point = project.entry_points.get(line.text("entry_point") or "main")
     if point is None:
         return
@@ -232,120 +226,11 @@ def revisions(line: Line) -> Candidates:
     """The branches and tags of the repository, as far as they are known here."""
     from orchestrator.source.repository import branch_and_tag_names
 
-    place = _place(line)
+    place = find_place(line.first("repository"))
     if place.git_dir is not None:
         for name in dict.fromkeys(branch_and_tag_names(place.git_dir)):
             if name != "HEAD":
                 yield name, ""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the project on the line is on this machine: a git directory, a folder with its files, or both.
-
-    `mirrored` is the remote repository whose mirror `git_dir` is.
-    """
-
-    git_dir: Path | None
-    folder: Path | None
-    subdir: str
-    mirrored: Remote | None = None
-
-
-def _project(line: Line) -> AbstractContextManager[tuple[Project, Files]]:
-    """The project on the line with the files of its revision: of the work tree, of a repository, or of a mirror."""
-    from orchestrator.project import read_project
-    from orchestrator.source.tree import Tree
-
-    @contextlib.contextmanager
-    def opened() -> Iterator[tuple[Project, Files]]:
-        place, revision = _place(line), line.text("version")
-        if place.folder is not None and not revision:
-            folder = WorkTree(place.folder)
-            yield read_project(folder, place.subdir), folder
-        elif place.git_dir is not None:
-            with Tree(place.git_dir, _tree_id(place, revision)) as tree:
-                yield read_project(tree, place.subdir), tree
-        else:
-            raise FileNotFoundError
-
-    return opened()
-
-
-def _place(line: Line) -> Place:
-    import posixpath
-
-    from orchestrator.source.location import Folder, Remote, parse_location, path_of
-    from orchestrator.source.mirror import mirror_path
-    from orchestrator.source.repository import find_repository
-
-    location = parse_location(line.first("repository"))
-    if isinstance(location, Folder):
-        found = find_repository(location.path)
-        if found is None or found.work_tree is None:
-            return Place(found.git_dir if found else None, None if found else location.path, location.subdir)
-        above = location.path.relative_to(found.work_tree).as_posix()
-        subdir = posixpath.normpath(posixpath.join(above, location.subdir))
-        return Place(found.git_dir, found.work_tree, "" if subdir == "." else subdir)
-    if isinstance(location, Remote):
-        path, home = path_of(location.url), _home()
-        there = find_repository(path) if path is not None else None
-        if there is not None:
-            return Place(there.git_dir, None, location.subdir)
-        if home is not None and (mirror := mirror_path(home, location.url)).is_dir():
-            return Place(mirror, None, location.subdir, location)
-    raise FileNotFoundError
-
-
-def _tree_id(place: Place, revision: str) -> str:
-    from orchestrator.source.gitprogram import GitFailed, local_env, run_git
-    from orchestrator.source.location import check_revision
-
-    git_dir = place.git_dir
-    if git_dir is None:
-        raise FileNotFoundError
-    names = [check_revision(revision), f"refs/remotes/origin/{revision}"] if revision else ["HEAD"]
-    if place.mirrored is not None:
-        names = [_commit_in_mirror(place.mirrored, revision)]
-    for name in names:
-        words = ("rev-parse", "--verify", "-q", "--end-of-options", name + "^{tree}")
-        with contextlib.suppress(GitFailed):
-            return run_git(*words, env=local_env(git_dir), timeout=_GIT_SECONDS).decode().strip()
-    raise FileNotFoundError(revision)
-
-
-def _commit_in_mirror(remote: Remote, revision: str) -> str:
-    from orchestrator.report import silent
-    from orchestrator.source.mirror import World
-    from orchestrator.source.remote import resolve_name
-
-    home = _home()
-    if home is None:
-        raise FileNotFoundError
-    # Offline, nobody is asked but the mirror.
-    return resolve_name(remote, revision or None, World(replace(home, offline=True), silent)).commit
-
-
-class WorkTree:
-    """The files of a folder, read as those of a commit; what leads out of it is not there."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root.resolve()
-
-    def read(self, path: str) -> bytes | None:
-        """The bytes of a file, or None where no file is, or a very large one."""
-        place = (self._root / path).resolve()
-        # No pipe or device is opened: that could wait for ever.
-        if not place.is_relative_to(self._root) or not place.is_file() or place.stat().st_size > _LARGEST_FILE:
-            return None
-        return place.read_bytes()
-
-    def names(self, directory: str = "") -> tuple[str, ...]:
-        """The entries of a directory; those of directories end with "/"."""
-        place = (self._root / directory).resolve()
-        if not place.is_relative_to(self._root) or not place.is_dir():
-            return ()
-        return tuple(sorted(entry.name + "/" * entry.is_dir() for entry in place.iterdir()))
 
 
 # --- files, and words that are always the same ------------------------------------------------------------------

@@ -107,6 +107,7 @@ _KNOWN: dict[tuple[str, str], tuple[Find, ...]] = {
     ("run", "parameter"): (complete.parameters,),
     ("replay", "run"): (complete.runs, complete.bundles),
     ("attach", "run"): (complete.live_runs,),
+    ("logs", "run"): (complete.logged_runs,),
     ("stop", "runs"): (complete.live_runs,),
     ("get", "patterns"): (complete.outputs,),
     ("diff", "one"): (complete.runs,),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from orchestrator.cli.text import visible
+from orchestrator.cli.text import coloured, visible
 from orchestrator.doctor.check import Check, Result
 from orchestrator.doctor.examine import examine
 from orchestrator.report import plural
@@ -34,13 +33,12 @@ def doctor(*, as_json: bool, offline: bool) -> int:
 
 def _lines(checks: Sequence[Check]) -> Iterator[str]:
     terminal = sys.stdout.isatty()
-    colours = terminal and not os.environ.get("NO_COLOR")
     # In a pipe nothing is broken: a line is a check, for grep.
     columns = max(shutil.get_terminal_size().columns, _NARROWEST) if terminal else sys.maxsize
     width = max((len(check.name) for check in checks), default=0)
     for check in sorted(checks, key=lambda check: _ORDER.index(check.result)):
         mark = f"{check.result:<5}"
-        start = f"\x1b[{_COLOURS[check.result]}m{mark}\x1b[0m" if colours else mark
+        start = coloured(mark, _COLOURS[check.result], sys.stdout)
         first = f"{check.name:<{width}}  {visible(check.found, _LONGEST)}"
         indent = " " * (7 + width + 2)
         lines = _wrapped(first, columns - 7, indent[7:])

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli.options import Json, Offline, Quiet, hush
+
 app = typer.Typer(help="Environments: lock, look into, use, export.", no_args_is_help=True, rich_markup_mode=None)
 
 Environment = Annotated[
@@ -18,9 +20,7 @@ Environment = Annotated[
 Platform = Annotated[
     str | None, typer.Option("--platform", metavar="NAME", help="Another platform than this one, as osx-arm64.")
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Touch no network.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Use that of an imported run without being asked.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -69,10 +69,13 @@ def lock(
         typer.Option("--output", "-o", metavar="FILE", help="Default: conda-lock.yml beside the first source."),
     ] = None,
     offline: Offline = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Lock an environment for every platform, in a conda-lock.yml to be committed."""
     from orchestrator.cli import env_lock
 
+    hush(quiet)
     raise typer.Exit(
         env_lock.lock(
             env_lock.Options(
@@ -85,6 +88,7 @@ def lock(
                 as_of=as_of,
                 output=output,
                 offline=offline,
+                as_json=as_json,
             )
         )
     )
@@ -101,11 +105,13 @@ def search(
     ] = None,
     platform: Platform = None,
     offline: Offline = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """The versions and builds of a package that the channels have."""
     from orchestrator.cli import env_search
 
+    hush(quiet)
     env_search.search(spec, tuple(channel or ()), platform, offline=offline, as_json=as_json)
 
 
@@ -116,11 +122,13 @@ def prune(
         typer.Option("--days", metavar="N", min=0, help="Also what kept runs need, when unused for N days."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; print what would go.")] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Remove environments, packages, locks and mirrors that no kept run needs and nobody used for a day."""
+    """Remove environments, packages, ... that no kept run needs and nobody used for a day."""
     from orchestrator.cli import env_prune
 
+    hush(quiet)
     env_prune.prune(days, dry_run=dry_run, as_json=as_json)
 
 
@@ -149,10 +157,12 @@ def export(
         bool, typer.Option("--from-history", help="environment: only what was asked for, as it was asked.")
     ] = False,
     offline: Offline = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write an environment for another tool."""
     from orchestrator.cli import env_export
 
+    hush(quiet)
     env_export.export(
         env_export.Options(
             environment=environment,
@@ -176,11 +186,16 @@ def list_environments(as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    environment: Environment = ".", platform: Platform = None, offline: Offline = False, as_json: Json = False
+    environment: Environment = ".",
+    platform: Platform = None,
+    offline: Offline = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """One environment: what it was made from and its packages."""
     from orchestrator.cli import env
 
+    hush(quiet)
     env.show(environment, platform, offline=offline, as_json=as_json)
 
 
@@ -192,11 +207,13 @@ def diff(
         list[str] | None, typer.Option("--platform", metavar="NAME", help="Of A and of B; once for both.")
     ] = None,
     offline: Offline = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """The packages that were added, removed or changed from A to B. Exit code 1 when there are any."""
     from orchestrator.cli import env
 
+    hush(quiet)
     raise typer.Exit(env.diff(one, other, tuple(platform or ()), offline=offline, as_json=as_json))
 
 
@@ -206,10 +223,12 @@ def execute(
     command: Annotated[list[str], typer.Argument(metavar="-- CMD [ARG]...", help="The program and its arguments.")],
     offline: Offline = False,
     yes: Yes = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a program in an environment. The exit code is the program's."""
     from orchestrator.cli import env_exec
 
+    hush(quiet)
     env_exec.execute(environment, command, offline=offline, yes=yes)
 
 
@@ -218,8 +237,10 @@ def shell(
     environment: Environment = ".",
     offline: Offline = False,
     yes: Yes = False,
+    quiet: Quiet = False,
 ) -> None:
     """Open your shell (bash, zsh or fish, by $SHELL) in an environment."""
     from orchestrator.cli import env_exec
 
+    hush(quiet)
     env_exec.shell(environment, offline=offline, yes=yes)

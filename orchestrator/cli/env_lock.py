@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.as_of import moment
 from orchestrator.cli.tell import tell, tell_notes
@@ -33,6 +35,7 @@ class Options:
     as_of: str | None
     output: Path | None
     offline: bool
+    as_json: bool
 
 
 def lock(options: Options) -> int:
@@ -54,6 +57,9 @@ def lock(options: Options) -> int:
     home = open_home(offline=options.offline)
     if options.check:
         place, reasons = reasons_against(request, home=home, report=tell)
+        if options.as_json:
+            print(json.dumps({"path": str(place), "matches": not reasons, "reasons": list(reasons)}, indent=2))
+            return 1 if reasons else 0
         print("\n".join(reasons) or f"{_shown(place)} matches its sources.")
         if reasons:
             print("`orch env lock` makes it anew.", file=sys.stderr)
@@ -61,6 +67,9 @@ def lock(options: Options) -> int:
     made = lock_file(request, home=home, report=tell)
     tell_notes(made.notes)
     _write(made)
+    if options.as_json:
+        print(json.dumps(_public(made), indent=2))
+        return 0
     for line in _summary(made, options.update):
         print(line)
     return 0
@@ -90,6 +99,16 @@ _HEAD = """\
 # The exact packages of an environment, by platform. Made by `orch env lock`; read by orch, conda-lock and micromamba.
 # `orch env lock --update NAME` moves one package, `orch env lock --check` tells whether this matches its sources.
 """
+
+
+def _public(made: LockFile) -> dict[str, Any]:
+    return {
+        "path": str(made.path),
+        "new": made.is_new,
+        "platforms": dict(made.platforms),
+        "changes": {platform: [asdict(change) for change in changes] for platform, changes in made.changes.items()},
+        "notes": list(made.notes),
+    }
 
 
 def _summary(made: LockFile, updated: Sequence[str]) -> Iterator[str]:

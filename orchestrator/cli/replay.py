@@ -13,6 +13,7 @@ from orchestrator.beginning import find_recorded
 from orchestrator.canonical import portable_path
 from orchestrator.cli import bundle
 from orchestrator.cli.durations import parse_duration
+from orchestrator.cli.options import hush
 from orchestrator.cli.run import follow, short_source
 from orchestrator.cli.tell import tell_notes
 from orchestrator.cli.verdict import verdict_lines, why
@@ -44,7 +45,7 @@ class Asked:
     inputs: tuple[str, ...]
     offline: bool
     keep_work: bool
-    grace: float
+    grace: str
     timeout: str | None
     yes: bool
     quiet: bool
@@ -53,19 +54,21 @@ class Asked:
 
 def replay_run(asked: Asked) -> int:
     """Replay; when something differs, `--repeat` times. Returns 0 reproduced, 1 anything differed, 125 could not."""
+    hush(asked.quiet)
     if asked.compare:
         return _compare(asked)
     home = open_home(offline=asked.offline)
     timeout = None if asked.timeout is None else parse_duration(asked.timeout, "--timeout")
+    grace = parse_duration(asked.grace, "--grace", zero=True)
     request = _request(asked, home)
     original = recorded(request.run_id, home)
     if original.bundle is not None:
-        bundle.ask(original, home, yes=asked.yes, quiet=asked.quiet)
+        bundle.ask(original, home, yes=asked.yes)
     about = Circumstances(
         environ=dict(os.environ),
         experiment=original.experiment,
         keep_work=asked.keep_work,
-        grace=asked.grace,
+        grace=grace,
         timeout=timeout,
     )
     told = {"source": short_source(original.spec.source.url), "entry_point": original.spec.entry_point}
@@ -103,8 +106,7 @@ def _compare(asked: Asked) -> int:
     rules = parse_tolerances(asked.tolerances)
     run_id = _run_id(asked, home)
     found, notes = compare(run_id, rules, StopRequest(), home=home)
-    if not asked.quiet:
-        tell_notes(notes)
+    tell_notes(notes)
     record = ledger.read_run(home, run_id)
     if record is None:
         raise OrchError(f"run {run_id} was removed meanwhile.")
@@ -130,14 +132,14 @@ def _request(asked: Asked, home: Home) -> ReplayRequest:
 
 def _run_id(asked: Asked, home: Home) -> str:
     if bundle.is_bundle(asked.run):
-        return bundle.take_in(Path(asked.run), home, quiet=asked.quiet)
+        return bundle.take_in(Path(asked.run), home).record.run_id
     connection = ledger.connect(home)
     try:
         sweep(home, connection)
         return find_recorded(home, connection, asked.run)
     except OrchError:
         if "/" in asked.run or asked.run.endswith(".zip") or os.path.lexists(asked.run):
-            return bundle.take_in(Path(asked.run), home)  # which says what is wrong with it
+            return bundle.take_in(Path(asked.run), home).record.run_id  # or it says what is wrong with it
         raise
     finally:
         connection.close()

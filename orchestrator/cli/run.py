@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
-import select
 import shutil
 import signal
 import stat
 import sys
+import termios
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +21,8 @@ import typer
 
 from orchestrator.cli.durations import parse_duration
 from orchestrator.cli.keyboard import window_size
-from orchestrator.cli.tell import tell
+from orchestrator.cli.options import hush
+from orchestrator.cli.tell import tell, tell_notes
 from orchestrator.cli.viewer import Seen, Wishes, watch
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.execute.execute import Attachment, Circumstances
@@ -30,6 +34,9 @@ from orchestrator.paths import Home, open_home
 from orchestrator.resolve import RunRequest
 from orchestrator.run import run as run_supervised
 from orchestrator.variables import user_variables
+
+_MOMENT_SECONDS, _POLL_SECONDS = 2.0, 0.02
+"""How long the beginning of a detached run is looked at, and how often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,7 @@ class Asked:
     store_inputs: bool
     keep_work: bool
     stdin: Path | None
-    grace: float
+    grace: str
     timeout: str | None
     detach: bool
     tty: bool
@@ -97,6 +104,7 @@ def run(asked: Asked) -> int:
     """Start the run, show it, bring its outputs. Returns the exit code."""
     if asked.detach and asked.output is not None:
         raise UsageError("--detach does not wait for the outputs: leave -o out, and bring them later with orch get.")
+    hush(asked.quiet)
     home = open_home(offline=asked.offline)
     _check_output(asked.output)
     request, about = _request(asked), _circumstances(asked, home)
@@ -106,11 +114,12 @@ def run(asked: Asked) -> int:
     def job(attachment: Attachment) -> int:
         return run_supervised(request, about, attachment, home=home, cached=asked.cached)
 
+    ignored = asked.stdin is None and _has_input()
+    if ignored:
+        _tell_ignored_input()
     if asked.detach:
         return _detach(asked, directory, job)
     terminal = asked.tty and not asked.as_json and asked.stdin is None and has_terminal()
-    if not terminal and not asked.quiet and asked.stdin is None and _has_input():
-        print("orch: the program does not get your standard input; --stdin FILE gives it a file.", file=sys.stderr)
     wishes = Wishes(quiet=asked.quiet, as_json=asked.as_json, terminal=terminal)
     code, seen = follow(directory, job, wishes, home)
     if seen.detached:
@@ -118,6 +127,8 @@ def run(asked: Asked) -> int:
         if asked.output is not None:
             tell("outputs", f"orch get {directory.run_id[:16]} -o {asked.output}")
         return 0
+    if not ignored and asked.stdin is None and _has_input():  # its first bytes came late
+        _tell_ignored_input()
     run_id = seen.cached or (directory.run_id if seen.ended else None)
     if run_id is not None:
         _finish(asked, run_id, seen, home)
@@ -126,10 +137,37 @@ def run(asked: Asked) -> int:
 
 def _detach(asked: Asked, directory: RunDirectory, job: Callable[[Attachment], int]) -> int:
     leave(launch(directory, job, one_stream=True))
-    print(json.dumps({"run_id": directory.run_id}) if asked.as_json else directory.run_id)
-    if not asked.quiet:
-        tell_detached(directory.run_id)
+    answer = _ended_at_once(directory)
+    run_id = answer or directory.run_id
+    print(json.dumps({"run_id": run_id}) if asked.as_json else run_id, flush=True)
+    (tell_detached if answer is None else _tell_cached)(run_id)
     return 0
+
+
+def _ended_at_once(directory: RunDirectory) -> str | None:
+    """Look on until the run's source and parameters are understood, for a moment at most, and tell the notes on them.
+
+    Returns the id of the run that is the answer (`--cached`), None while it goes on. Raises the error that ended it.
+    """
+    until = time.monotonic() + _MOMENT_SECONDS
+    while time.monotonic() < until:
+        told = directory.told()
+        known = {key: value for line in told for key, value in line.items()}
+        if directory.journal.exists() or any(line.get("phase", "source") not in ("source", "note") for line in told):
+            tell_notes(line["text"] for line in told if line.get("phase") == "note")
+            return None
+        if "end" in known:
+            shutil.rmtree(directory.path, ignore_errors=True)  # it never began, and what ended it is told now
+            if "cached" in known:
+                return str(known["cached"])
+            wrong = known["end"] == UsageError.exit_code
+            raise (UsageError if wrong else OrchError)(known.get("error", "the run could not be begun."))
+        time.sleep(_POLL_SECONDS)
+    return None
+
+
+def _tell_cached(run_id: str) -> None:
+    tell("cached", f"run {run_id} has the same spec; nothing was run")
 
 
 def tell_detached(run_id: str) -> None:
@@ -173,7 +211,10 @@ def see(watched: Watched, wishes: Wishes, home: Home) -> tuple[int, Seen]:
         seen = watch(watched, wishes)
     except BrokenPipeError:
         run_id = watched.directory.run_id
-        print(f"orch: nobody reads the output; the run goes on: orch logs {run_id}", file=sys.stderr)
+        if watched.is_supervised():
+            print(f"orch: nobody reads the output; the run goes on: orch logs {run_id}", file=sys.stderr)
+        elif not wishes.attached:
+            print(f"orch: nobody reads the output; the run has ended: orch show {run_id}", file=sys.stderr)
         raise typer.Exit(128 + signal.SIGPIPE) from None
     if seen.detached:
         return 0, seen
@@ -193,10 +234,24 @@ def _check_output(output: Path | None) -> None:
         raise UsageError(f"-o {output}: {there} is no folder that you can write.")
 
 
+def _tell_ignored_input() -> None:
+    tell("note", "the program does not get your standard input; --stdin FILE gives it a file")
+
+
 def _has_input() -> bool:
-    """Whether somebody gave this process something to read: a pipe with bytes in it, or a file."""
-    mode = os.fstat(0).st_mode
-    return stat.S_ISREG(mode) or (stat.S_ISFIFO(mode) and bool(select.select([0], [], [], 0)[0]))
+    """Whether somebody gave this very command something to read: a file, or a pipe with bytes in it.
+
+    What the parent reads too is not for us: a shell loop over lines, a session without a terminal, a script's own.
+    """
+    here = os.fstat(0)
+    with contextlib.suppress(OSError):  # where there is no /proc, or it is another user's
+        if os.path.samestat(here, Path(f"/proc/{os.getppid()}/fd/0").stat()):
+            return False
+    if stat.S_ISREG(here.st_mode):
+        return here.st_size > 0
+    if stat.S_ISFIFO(here.st_mode) or stat.S_ISSOCK(here.st_mode):
+        return int.from_bytes(fcntl.ioctl(0, termios.FIONREAD, bytes(4)), sys.byteorder) > 0
+    return False
 
 
 def _request(asked: Asked) -> RunRequest:
@@ -224,15 +279,19 @@ def _request(asked: Asked) -> RunRequest:
 
 
 def _circumstances(asked: Asked, home: Home) -> Circumstances:
-    if asked.run_name is not None and (asked.run_name in ("", "latest") or not asked.run_name.isprintable()):
-        raise UsageError(f"--run-name {asked.run_name!r} can't name a run: `latest` is the newest one's name.")
+    if asked.run_name == "latest":
+        raise UsageError("--run-name latest can't name a run: `latest` is the newest one's name.")
+    if asked.run_name is not None and not (asked.run_name.strip() and asked.run_name.isprintable()):
+        raise UsageError(
+            f"--run-name {asked.run_name!r} can't name a run: a name has letters, and none that are unseen."
+        )
     return Circumstances(
         environ=dict(os.environ),
         name=asked.run_name,
         experiment=_experiment(asked, home),
         store_inputs=asked.store_inputs,
         keep_work=asked.keep_work,
-        grace=asked.grace,
+        grace=parse_duration(asked.grace, "--grace", zero=True),
         timeout=None if asked.timeout is None else parse_duration(asked.timeout, "--timeout"),
     )
 
@@ -265,8 +324,8 @@ def _experiment_name(experiment_id: str, home: Home) -> str | None:
 def _finish(asked: Asked, run_id: str, seen: Seen, home: Home) -> None:
     from orchestrator.cli import runs
 
-    if seen.cached and not asked.quiet:
-        print(f"  cached       run {run_id} has the same spec; nothing was run", file=sys.stderr)
+    if seen.cached:
+        _tell_cached(run_id)
     if asked.as_json:
         runs.print_record(home, run_id)
     if asked.output is not None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.cli.text import count_line, harmless, visible
+from orchestrator.cli.text import can_move, count_line, harmless, visible
 
 _LONGEST_NOTE = 1000
 
@@ -17,17 +17,21 @@ class _Teller:
 
     counting: bool = False
     """The line above is a count. It ends like any other, for an error or a program's output may come next."""
+    quiet: bool = False
+    """Nothing is said."""
 
     def __call__(self, phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
+        if self.quiet:
+            return
         text = harmless(text)
         above = "\x1b[A\r\x1b[K" if self.counting else ""
         if done is None:
             print(f"{above}  {phase:<12} {text}", file=sys.stderr)
-        elif sys.stderr.isatty():
+        elif can_move(sys.stderr):
             ended = done == total
             line = "" if ended else count_line(phase, text, done, total) + "\n"
             print(f"{above}{line}", end="", file=sys.stderr, flush=True)
-        self.counting = done is not None and done != total and sys.stderr.isatty()
+        self.counting = done is not None and done != total and can_move(sys.stderr)
 
 
 tell = _Teller()

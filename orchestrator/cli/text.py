@@ -8,32 +8,35 @@ import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TextIO
 from urllib.parse import urlsplit
 
 _LONGEST_CELL = 2000
+DUMB = ("", "dumb", "unknown")
+"""What TERM says of a terminal that shows text and can do nothing else."""
+_DIM = "2"
 
 
 def duration(seconds: float) -> str:
-    """A length of time: 0.31 s, 3.2 s, 41 s, 2 min 5 s, 3 h 7 min."""
-    if seconds < 1:
-        return f"{seconds:.2f} s"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
+    """A length of time: 0.31 s, 3.2 s, 41 s, 2 min 5 s, 3 h 7 min, 2 d 3 h."""
+    for limit, digits in ((0.995, 2), (9.95, 1), (59.5, 0)):
+        if seconds < limit:
+            return f"{seconds:.{digits}f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
 
 
 def size(count: int) -> str:
     """A number of bytes: 812 B, 3.2 KiB, 412 MiB."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            return f"{value:.0f} {unit}" if value >= 10 or unit == "B" else f"{value:.1f} {unit}"
+        if value < 1023.5 or unit == "TiB":
+            return f"{value:.0f} {unit}" if value >= 9.95 or unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     raise AssertionError
 
@@ -71,7 +74,7 @@ def visible(value: str, longest: int = 48) -> str:
     shown = value if value.isprintable() else json.dumps(value, ensure_ascii=False)
     if not shown.isprintable():
         shown = json.dumps(value)
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+    return _cut(shown, longest)
 
 
 def harmless(value: str) -> str:
@@ -86,14 +89,34 @@ def number(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.6g}"
 
 
+def can_move(stream: TextIO) -> bool:
+    """Whether a stream is a terminal on which a line can be written over."""
+    return stream.isatty() and os.environ.get("TERM", "") not in DUMB
+
+
+def coloured(text: str, colour: str, stream: TextIO) -> str:
+    """Text in a colour (the number of an SGR sequence), where `stream` is a terminal and its user wants any."""
+    return f"\x1b[{colour}m{text}\x1b[0m" if can_move(stream) and not os.environ.get("NO_COLOR") else text
+
+
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns under their headers; on a terminal the last one is cut to the width, in a pipe nothing is."""
-    rows = [[visible(cell, _LONGEST_CELL) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
-    terminal = sys.stdout.isatty()
-    columns = shutil.get_terminal_size().columns
-    for index, row in enumerate([headers, *rows]):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        if terminal and len(line) > columns:
-            line = line[: columns - 1] + "…"
-        print(f"\x1b[2m{line}\x1b[0m" if terminal and index == 0 else line)
+    """Columns under their headers; on a terminal they are cut to its width, in a pipe nothing is."""
+    table = [list(headers), *([visible(cell, _LONGEST_CELL) for cell in row] for row in rows)]
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    part = columns // 4
+    if max(map(len, _in_columns([row[:-1] for row in table]))) > columns - part:
+        # One long name must not push out all that stands behind it. The first column is what other commands take.
+        table = [[row[0], *(_cut(cell, part) for cell in row[1:-1]), row[-1]] for row in table]
+    lines = _in_columns(table)
+    print(coloured(_cut(lines[0], columns), _DIM, sys.stdout))
+    for line in lines[1:]:
+        print(_cut(line, columns))
+
+
+def _in_columns(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import textwrap
@@ -10,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestrator.cli.text import visible
+from orchestrator.cli.text import coloured, visible
 from orchestrator.execute.host import FLAGS
 from orchestrator.model import RunRecord
 from orchestrator.report import plural
@@ -190,7 +189,7 @@ def _table(headers: list[str], rows: list[list[str]]) -> Iterator[str]:
     for row in [headers, *rows]:
         cells = [row[0], _middle(row[1], widths[1]), *row[2:]]
         line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-        yield f"  {_coloured(line, _DIM)}" if row is headers else f"  {_marked(row[0])}{line[len(row[0]) :]}"
+        yield f"  {coloured(line, _DIM, sys.stdout)}" if row is headers else f"  {_marked(row[0])}{line[len(row[0]) :]}"
 
 
 # --- logged parameters and host ---------------------------------------------------------------------------------
@@ -326,8 +325,4 @@ def _columns() -> int:
 
 
 def _marked(result: str) -> str:
-    return _coloured(result, _ALARMING[result]) if result in _ALARMING else result
-
-
-def _coloured(text: str, colour: str) -> str:
-    return f"\x1b[{colour}m{text}\x1b[0m" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text
+    return coloured(result, _ALARMING[result], sys.stdout) if result in _ALARMING else result

@@ -180,8 +180,8 @@ def _count_compiled(ticks: int, total: int, report: Report) -> None:
     with open(ticks, "rb", buffering=0) as pipe:
         while some := pipe.read(_TICK):
             done += len(some) * _TICK
-            report("environment", "compiled", done=done, total=total)
-    report("environment", "compiled", done=total, total=total)
+            report("environment", "compiling", done=done, total=total)
+    report("environment", "compiling", done=total, total=total)
 
 
 _COMPILE = """

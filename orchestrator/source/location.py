@@ -59,7 +59,7 @@ def parse_location(text: str) -> Remote | Folder | Archive:
     The part after `#` is a directory inside it. Raises UsageError for text that is no repository, and for
     what git would read as an option or as a program to run.
     """
-    _refuse_unprintable(text, "repository")
+    _refuse_unprintable(text, "name of the repository")
     if text.startswith("-"):
         raise UsageError(f"the repository {text!r} begins with '-'; a folder of that name is ./{text}.")
     for end in (len(text), *_hashes_from_the_right(text)):

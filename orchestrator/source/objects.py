@@ -10,12 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 import struct
 import subprocess
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -23,6 +22,7 @@ from orchestrator.errors import OrchError
 from orchestrator.model import Source
 from orchestrator.paths import Home
 from orchestrator.report import Report, silent
+from orchestrator.source.belonging import Found, check_belonging
 from orchestrator.source.gitprogram import GitFailed, local_env, run_git
 from orchestrator.source.location import Remote, is_full_id
 from orchestrator.source.mirror import (
@@ -39,30 +39,11 @@ from orchestrator.source.mirror import (
 MAX_TREE_BYTES = 1 << 28
 """The commit and all its trees; they are held in memory."""
 
-MAX_LISTING_BYTES = 1 << 27
-"""What a listing of all files of the commit may take: the same few trees can be named again and again."""
-
 MAX_OBJECTS = 5_000_000
-
-MAX_DEPTH = 1000
-"""Folders in folders."""
-
-MAX_READ_BYTES = 10_000_000
-"""A .gitattributes or .gitmodules file, which git and we read as a whole."""
-
-_PLAIN_CONTENT = 1 << 30
-_REPEATED = 100
-"""Files may be there many times in a commit, but all of them together not beyond both of these: bytes, and times."""
 
 _HEADER = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64}) (commit|tree|blob) (0|[1-9][0-9]{0,14})\n")
 _LONGEST_HEADER = 100
-_ENTRY = re.compile(rb"([0-7]{5,7}) ([^\0/]+)\0")
-_TREE_LINE = re.compile(rb"tree ([0-9a-f]+)\n")
 _PACK_TYPES = {"commit": 1, "tree": 2, "blob": 3}
-_FILES = (stat.S_IFREG, stat.S_IFLNK)
-_KINDS = (*_FILES, stat.S_IFDIR, 0o160000)
-_LINE_BYTES = 60
-"""Of a line of `git ls-tree` without the path."""
 _CHUNK = 1 << 20
 _SAMPLE = 1 << 16
 
@@ -79,33 +60,6 @@ class _Header:
     @property
     def line(self) -> bytes:
         return f"{self.id} {self.kind} {self.size}\n".encode()
-
-
-@dataclass(slots=True)
-class _Found:
-    """The objects of a stream: the commit and the trees as they are, the blobs by their sizes."""
-
-    commit: bytes = b""
-    trees: dict[str, bytes] = field(default_factory=dict)
-    blobs: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    kind: int
-    """As stat.S_IFMT has it."""
-    name: bytes
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Extent:
-    """What is below a folder, files and folders counted at each place where they are."""
-
-    entries: int
-    path_bytes: int
-    content_bytes: int
-    depth: int
 
 
 def commits_of(source: Source) -> tuple[tuple[str, str], ...]:
@@ -165,7 +119,7 @@ def unpack_objects(stream: BinaryIO, commit: str, into: Path) -> None:
         if into.exists() and any(into.iterdir()):
             raise ValueError(f"{into} is not empty")
         pack = into / "objects" / "pack" / f"pack-{commit}.pack"
-        _check(_write_pack(stream, commit, pack), commit)
+        check_belonging(_write_pack(stream, commit, pack), commit)
         init_repository(into, "sha1" if len(commit) == 40 else "sha256")
         run_git("index-pack", str(pack), env=local_env(into, config=_STREAMED))
         _check_paths(into, commit)
@@ -251,9 +205,9 @@ def _copy_content(stream: IO[bytes], header: _Header, sink: Callable[[bytes], ob
 # --- into a repository -----------------------------------------------------------------------------------------------
 
 
-def _write_pack(stream: BinaryIO, commit: str, place: Path) -> _Found:
+def _write_pack(stream: BinaryIO, commit: str, place: Path) -> Found:
     """Write all objects of `stream` into a pack without an index (gitformat-pack(5)), and tell which they are."""
-    found = _Found()
+    found = Found()
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.open("xb+") as pack:
         pack.write(struct.pack(">4sII", b"PACK", 2, 0))
@@ -278,7 +232,7 @@ def _write_pack(stream: BinaryIO, commit: str, place: Path) -> _Found:
     return found
 
 
-def _take_object(stream: BinaryIO, header: _Header, pack: BinaryIO, found: _Found) -> None:
+def _take_object(stream: BinaryIO, header: _Header, pack: BinaryIO, found: Found) -> None:
     """Copy one object into the pack, and note it in `found`."""
     first, rest = header.size & 15, header.size >> 4
     info = bytearray([_PACK_TYPES[header.kind] << 4 | first])
@@ -318,89 +272,3 @@ def _check_paths(repository: Path, commit: str) -> None:
     index = repository / "index"
     run_git("read-tree", commit, env=local_env(repository, index=index))
     index.unlink()
-
-
-# --- what belongs to a commit ----------------------------------------------------------------------------------------
-
-
-def _check(found: _Found, commit: str) -> None:
-    """Raise ValueError unless the objects are those that the commit needs, and no more files than a disk can hold."""
-    if not found.commit:
-        raise ValueError("the commit itself is not among them")
-    match = _TREE_LINE.match(found.commit)
-    if match is None or len(match[1]) != len(commit):
-        raise ValueError("the commit is malformed")
-    root = match[1].decode()
-    unneeded = (found.trees.keys() | found.blobs.keys()) - _walk(found, root)
-    if unneeded:
-        raise ValueError(f"the commit does not need the object {min(unneeded)}")
-
-
-def _walk(found: _Found, root: str) -> set[str]:
-    """The ids of all trees and blobs from the tree `root` on. Raises ValueError when one is missing, or too many."""
-    most_content = max(_PLAIN_CONTENT, _REPEATED * sum(found.blobs.values()))
-    extents: dict[str, _Extent] = {}
-    seen: set[str] = set()
-    waiting = [root]
-    while waiting:
-        tree = waiting[-1]
-        if tree in extents:
-            waiting.pop()
-            continue
-        entries = _entries(tree, found)
-        inner = [entry.id for entry in entries if stat.S_ISDIR(entry.kind) and entry.id not in extents]
-        if inner:
-            waiting += inner
-            continue
-        extents[tree] = extent = _extent(entries, extents, found.blobs)
-        if extent.depth > MAX_DEPTH:
-            raise ValueError(f"they hold more than {MAX_DEPTH} folders in each other")
-        if extent.entries * _LINE_BYTES + extent.path_bytes > MAX_LISTING_BYTES or extent.content_bytes > most_content:
-            raise ValueError("the same files and folders are there too many times")
-        seen.add(tree)
-        seen.update(entry.id for entry in entries if entry.kind in _FILES)
-    return seen
-
-
-def _entries(tree: str, found: _Found) -> list[_Entry]:
-    """The entries of a tree object: `mode SP name NUL id`, one after the other."""
-    content = found.trees.get(tree)
-    if content is None:
-        raise ValueError(f"the folder {tree} is missing")
-    entries: dict[bytes, _Entry] = {}
-    position = 0
-    while position < len(content):
-        match = _ENTRY.match(content, position)
-        if match is None:
-            raise ValueError(f"the folder {tree} is malformed")
-        position = match.end() + len(tree) // 2
-        entry = _Entry(stat.S_IFMT(int(match[1], 8)), match[2], content[match.end() : position].hex())
-        if len(entry.id) != len(tree) or entry.kind not in _KINDS or entry.name in entries:
-            raise ValueError(f"the folder {tree} is malformed")
-        if entry.kind in _FILES:
-            _check_file(entry, found.blobs)
-        entries[entry.name] = entry
-    return list(entries.values())
-
-
-def _check_file(entry: _Entry, blobs: Mapping[str, int]) -> None:
-    if entry.id not in blobs:
-        raise ValueError(f"the file {entry.id} is missing")
-    if entry.name in (b".gitattributes", b".gitmodules") and blobs[entry.id] > MAX_READ_BYTES:
-        raise ValueError(f"a file {entry.name.decode()} has more than {MAX_READ_BYTES} bytes")
-
-
-def _extent(entries: Iterable[_Entry], extents: Mapping[str, _Extent], blobs: Mapping[str, int]) -> _Extent:
-    count = path_bytes = content_bytes = depth = 0
-    for entry in entries:
-        count += 1
-        path_bytes += len(entry.name)
-        if stat.S_ISDIR(entry.kind):
-            inner = extents[entry.id]
-            count += inner.entries
-            path_bytes += inner.path_bytes + inner.entries * (len(entry.name) + 1)
-            content_bytes += inner.content_bytes
-            depth = max(depth, inner.depth)
-        else:
-            content_bytes += blobs.get(entry.id, 0)
-    return _Extent(count, path_bytes, content_bytes, depth + 1)

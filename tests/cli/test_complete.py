@@ -127,6 +127,17 @@ def test_only_what_lives_can_be_stopped_or_attached_to(home: Home) -> None:
     add(home, live(3, me))
     assert proposed("orch stop ") == proposed("orch attach ") == [id_at(3)[:16]]
     assert explained("orch stop ") == {id_at(3)[:16]: "running, wine"}
+    assert proposed("orch logs -f ")[0] == id_at(3)[:16]
+    assert proposed("orch logs ")[0] == "latest"
+
+
+def test_a_program_whose_supervisor_was_killed_can_be_stopped(home: Home) -> None:
+    me = identify(os.getpid())
+    assert me is not None
+    add(home, live(1, replace(me, start=me.start + 1)))
+    with subprocess.Popen(["sleep", "60"], env={**os.environ, "ORCH_RUN_ID": id_at(1)}) as orphan:
+        assert explained("orch stop ") == {id_at(1)[:16]: "orphaned, wine"}
+        orphan.kill()
 
 
 def test_get_knows_the_outputs_of_the_run(home: Home) -> None:

@@ -43,6 +43,8 @@ def test_help_loads_the_command_line_and_little_else() -> None:
         "orchestrator",
         "orchestrator.cli",
         "orchestrator.cli.app",
+        "orchestrator.cli.options",
+        "orchestrator.cli.run_options",
         "orchestrator.errors",
     }
     assert len(modules) <= MOST_MODULES["help"]

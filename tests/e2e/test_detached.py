@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import time
@@ -24,6 +25,13 @@ SLOW = "echo $$ >pid; echo begun; while :; do sleep 0.05; done"
 @pytest.fixture
 def slow(make_project: Make, orch_home: Path) -> Path:
     return make_project({"MLproject": mlproject(SLOW), "conda.yaml": CONDA_YAML})
+
+
+@pytest.fixture
+def unsolvable(make_project: Make, orch_home: Path) -> Path:
+    """A project whose mistake is found when its environment is solved."""
+    yaml = CONDA_YAML.replace("python", "python, nothing-of-this-name")
+    return make_project({"MLproject": mlproject("true"), "conda.yaml": yaml}, "unsolvable")
 
 
 @pytest.fixture
@@ -47,12 +55,12 @@ def cut(home: Path, run_id: str, host: str) -> None:
     for event in events:
         for identity in ("supervisor", "child"):
             if identity in event:
-                event[identity]["machine"] = f"id@{host}"
+                event[identity] |= {"machine": f"id@{host}", "boot": "another"}
         if "host" in event:
             event["host"]["hostname"] = host
     (folder / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     identity = json.loads((folder / "supervisor.json").read_text())
-    (folder / "supervisor.json").write_text(json.dumps(identity | {"machine": f"id@{host}"}))
+    (folder / "supervisor.json").write_text(json.dumps(identity | {"machine": f"id@{host}", "boot": "another"}))
     orch("ledger", "rebuild")
 
 
@@ -93,14 +101,15 @@ def test_outputs_are_not_waited_for(slow: Path, tmp_path: Path) -> None:
     assert orch_json("ps") == []
 
 
-def test_what_fails_before_the_program_starts_is_told_for_a_day(orch_home: Path, tmp_path: Path) -> None:
-    run_id = detached(tmp_path / "nowhere", "--run-name", "lost")
+def test_what_fails_before_the_program_starts_is_told_for_a_day(orch_home: Path, unsolvable: Path) -> None:
+    run_id = detached(unsolvable, "--run-name", "lost")
     [run] = wait_until(lambda: [r for r in orch_json("ps") if r["status"] == "never began"])
-    assert (run["run_id"], run["name"], run["source"]) == (run_id, "lost", "nowhere")
-    assert "nowhere" in run["text"]
+    assert (run["run_id"], run["name"], run["source"]) == (run_id, "lost", "unsolvable")
+    assert "nothing-of-this-name" in run["text"]
     for command in (["attach"], ["show"], ["logs"], ["logs", "-f"], ["get"]):
         said = orch(*command, run_id[:20], code=125).stderr
-        assert said.startswith(f"orch: run {run_id} never began: there is no folder"), command
+        assert said.startswith(f"orch: run {run_id} never began: "), command
+        assert "nothing-of-this-name" in said
     assert "never began" in orch("ps").stdout
     progress = orch_home / "runs" / run_id / "progress.jsonl"
     lines = [json.loads(line) for line in progress.read_text().splitlines()]
@@ -109,8 +118,8 @@ def test_what_fails_before_the_program_starts_is_told_for_a_day(orch_home: Path,
     assert list((orch_home / "runs").iterdir()) == []
 
 
-def test_one_that_never_began_can_be_removed(orch_home: Path, tmp_path: Path) -> None:
-    run_id = detached(tmp_path / "nowhere")
+def test_one_that_never_began_can_be_removed(orch_home: Path, unsolvable: Path) -> None:
+    run_id = detached(unsolvable)
     wait_until(lambda: [r for r in orch_json("ps") if r["status"] == "never began"])
     orch("rm", run_id)
     assert list((orch_home / "runs").iterdir()) == []
@@ -138,15 +147,50 @@ def test_a_viewer_that_goes_while_it_is_prepared_loses_no_error(make_project: Ma
     assert "nothing-of-this-name" in run["text"]
 
 
-def test_a_cached_answer_is_told(make: Callable[[str], Path]) -> None:
+def test_a_cached_answer_is_given_in_place_of_a_run(make: Callable[[str], Path], orch_home: Path) -> None:
     project = make("true")
     orch("run", project)
     answer = orch_json("show")["run_id"]
-    run_id = detached("--cached", project)
-    said = wait_until(lambda: orch("attach", run_id, code=None).stderr)
-    wait_until(lambda: answer in orch("show", run_id, code=125).stderr)
-    assert said
+    done = orch("run", "--detach", "--cached", project)
+    assert done.stdout == f"{answer}\n"
+    assert "nothing was run" in done.stderr
     assert orch_json("ps") == []
+    assert os.listdir(orch_home / "runs") == [answer]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["{tmp}/nowhere"], 2, "nowhere"),
+        (["{project}", "-e", "mian"], 125, "mian"),
+        (["{project}", "-v", "v9"], 125, "v9"),
+        (["{project}", "-P", "alpha"], 2, "alpha"),
+        (["{project}", "-P", "alpha=x"], 2, "float"),
+        (["{project}"], 2, "alpha"),
+        (["{project}", "-P", "alpha=1", "--input", "gone.csv"], 2, "gone.csv"),
+        (["{project}", "-P", "alpha=1", "--timeout", "soon"], 2, "2h30m"),
+    ],
+)
+def test_what_is_wrong_at_once_is_said_at_once(
+    make_project: Make, orch_home: Path, tmp_path: Path, arguments: list[str], code: int, word: str
+) -> None:
+    project = make_project({"MLproject": mlproject("true {alpha}", "alpha: float"), "conda.yaml": CONDA_YAML})
+    words = [argument.format(tmp=tmp_path, project=project) for argument in arguments]
+    done = orch("run", "--detach", *words, code=code)
+    assert done.stdout == ""
+    assert done.stderr.startswith("orch: ")
+    assert done.stderr.count("\n") == 1
+    assert word in done.stderr
+    assert list((orch_home / "runs").iterdir()) == []
+
+
+def test_it_does_not_wait_for_a_clone(tmp_path: Path, orch_home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        run_id = detached(f"http://127.0.0.1:{silent.getsockname()[1]}/project.git")
+        assert time.monotonic() - start < 30  # git would wait for minutes
+        assert [run["run_id"] for run in orch_json("ps")] == [run_id]
+        orch("stop", run_id)
 
 
 def test_ps_shows_what_a_run_uses(make_project: Make, orch_home: Path) -> None:
@@ -224,7 +268,7 @@ def test_a_run_of_another_machine_is_shown_and_followed_and_never_touched(slow: 
         assert run["heartbeat_age"] < 60
         assert "running on login-2, seen" in orch("ps").stdout
         assert "is on login-2" in orch("attach", run_id, code=125).stderr
-        assert "no run lives on this machine" in orch("attach", code=2).stderr
+        assert "no run lives on this machine" in orch("attach", code=125).stderr
         assert "orch stop" in orch("stop", run_id, code=125).stderr
         assert psutil.pid_exists(program)
         follower = start("logs", "-f", run_id)
@@ -282,3 +326,31 @@ def test_every_command_that_is_told_a_run_makes_the_ledger_true_first(
     with sqlite3.connect(orch_home / "ledger.db") as connection:
         assert connection.execute("SELECT status FROM runs").fetchall() == ([] if command == "rm" else [("lost",)])
     connection.close()
+
+
+def test_a_lock_of_its_caller_is_not_held_for_the_run(slow: Path, orch_home: Path, tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    subprocess.run(["bash", "-c", f"exec 9>{lock}; flock 9; {ORCH} run -d -q {slow}"], check=True, capture_output=True)
+    wait_until(lambda: begun(orch_home))
+    assert subprocess.run(["flock", "-n", lock, "true"]).returncode == 0
+
+
+ORDER = "for i in 1 2 3; do echo out $i; echo err $i >&2; done"
+IN_ORDER = "".join(f"out {i}\nerr {i}\n" for i in (1, 2, 3))
+
+
+def test_its_log_has_output_and_errors_in_order(make: Callable[[str], Path], orch_home: Path) -> None:
+    run_id = detached(make(ORDER))
+    assert orch("attach", run_id).stdout == IN_ORDER
+    assert orch("logs", run_id).stdout == IN_ORDER
+    assert orch("logs", "--tail", 2, run_id).stdout == "out 3\nerr 3\n"
+
+
+def test_the_log_keeps_apart_what_its_caller_keeps_apart(make: Callable[[str], Path], orch_home: Path) -> None:
+    project = make(ORDER)
+    orch("run", project, "-q")
+    apart = orch("logs")
+    assert (apart.stdout, apart.stderr) == ("out 1\nout 2\nout 3\n", "err 1\nerr 2\nerr 3\n")
+    together = subprocess.run([ORCH, "run", project, "-q"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert together.stdout == IN_ORDER
+    assert orch("logs").stdout == IN_ORDER

@@ -133,11 +133,11 @@ def test_progress_tells_how_many_packages_and_compiled_files(home: Home, channel
 
     texts = [text for text, *_ in said]
     assert "installing 3 packages" in texts and "installing 1 package" in texts
-    counts = [(done, total) for text, done, total in said if text == "compiled" and done and total]
+    counts = [(done, total) for text, done, total in said if text == "compiling" and done and total]
     assert len({total for _, total in counts}) == 1
     done, total = counts[-1]
     assert [done for done, _ in counts] == sorted({done for done, _ in counts})
-    assert total / 2 < done <= total and len(counts) > 3
+    assert total / 2 < done <= total and len(counts) > 1
 
 
 def test_wheel_comes_from_its_url_once_and_then_from_the_cache(

@@ -19,7 +19,7 @@ from source.repositories import commit, git, make_repository, serve, write
 
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home, open_home
-from orchestrator.source import Resolved, objects, unpack_objects, write_objects
+from orchestrator.source import Resolved, belonging, objects, unpack_objects, write_objects
 from orchestrator.source.mirror import is_partial, list_objects, mirror_path
 
 Resolve = Callable[..., Resolved]
@@ -325,12 +325,12 @@ CASES: dict[str, Callable[[], tuple[str, bytes]]] = {
     "a link and a folder of one name": lambda: with_root(
         tree(("120000", "x", object_id(*Parts.blob)), ("40000", "x", object_id(*Parts.folder))), *Parts.all()[:3]
     ),
-    "folders without end": lambda: nested(objects.MAX_DEPTH),
+    "folders without end": lambda: nested(belonging.MAX_DEPTH),
     "the same folders again and again": lambda: bomb(9, [Parts.blob]),
     "the same empty folders again and again": lambda: bomb(20, [("tree", b"")], "40000"),
     "the same large file again and again": lambda: bomb(2, [("blob", bytes(2_000_000))], size=30),
-    "a large .gitattributes": lambda: forged({".gitattributes": b"\n" * (objects.MAX_READ_BYTES + 1)}),
-    "a large .gitmodules": lambda: forged({".gitmodules": b"\n" * (objects.MAX_READ_BYTES + 1)}),
+    "a large .gitattributes": lambda: forged({".gitattributes": b"\n" * (belonging.MAX_READ_BYTES + 1)}),
+    "a large .gitmodules": lambda: forged({".gitmodules": b"\n" * (belonging.MAX_READ_BYTES + 1)}),
 }  # fmt: skip
 
 
