@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
@@ -126,6 +127,8 @@ def open_home(environ: Mapping[str, str] = os.environ, *, offline: bool = False,
     root = root.resolve()
     try:
         if not make and not any((root / name).exists() for name in ("runs", "config.toml")):
+            with contextlib.suppress(FileNotFoundError):
+                os.scandir(root).close()  # no folder, or one that is not to be looked into, is no empty home
             return Home(root, *(root / name for name in MOVABLE), offline=offline)
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         moved = _moved_paths(root)

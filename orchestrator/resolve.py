@@ -248,7 +248,7 @@ def split_input(option: str, directory: Path) -> tuple[Path, str]:
         given = True
     origin = Path(os.path.normpath(directory / Path(path).expanduser()))
     if not path or not origin.exists():
-        raise UsageError(f"--input {option}: there is no {path or 'PATH'}.")
+        raise UsageError(f"--input {option}: there is no file or folder {path or 'before the ='}.")
     if not given:
         return origin, f"inputs/{origin.name}"
     if not stays_below(destination):

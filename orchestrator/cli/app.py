@@ -100,11 +100,13 @@ def attach(
     tail: Annotated[
         int | None, typer.Option("--tail", metavar="N", min=0, help="Of what was printed before, only N lines.")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """See a run from its beginning, and on as it goes. Ctrl-P Ctrl-Q leaves it; without a terminal Ctrl-C does."""
     from orchestrator.cli import live
 
-    raise typer.Exit(live.attach(run, tail=tail))
+    hush(quiet)
+    raise typer.Exit(live.attach(run, tail=tail, quiet=quiet))
 
 
 @app.command()
@@ -118,6 +120,7 @@ def stop(
         bool, typer.Option("--lost", help="Record as lost what ran on another machine that is gone for good.")
     ] = False,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """End runs with their process trees: gently, then firmly. It returns when they have ended."""
     from orchestrator.cli import live
@@ -125,7 +128,7 @@ def stop(
 
     hush(quiet)
     seconds = None if grace is None else parse_duration(grace, "--grace", zero=True)
-    live.stop(runs, grace=seconds, now=now, lost=lost)
+    live.stop(runs, grace=seconds, now=now, lost=lost, as_json=as_json)
 
 
 @app.command()
@@ -155,11 +158,13 @@ def get(
         list[str] | None, typer.Argument(metavar="[PATTERN]...", help="Outputs to bring, as `*.csv`; default all.")
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where to put them.")] = Path(),
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Bring outputs of a run back from the store."""
     from orchestrator.cli import runs
 
-    runs.get(run, patterns or [], output)
+    runs.get(run, patterns or [], output, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -190,12 +195,13 @@ def top() -> None:
 def rm(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs to remove.")],
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Remove runs: records, logs, and the outputs that no other run has."""
     from orchestrator.cli import runs as commands
 
     hush(quiet)
-    commands.remove(runs)
+    commands.remove(runs, as_json=as_json)
 
 
 @app.command(epilog="Exit code: 0 without a fault, 1 with one.")
@@ -210,11 +216,11 @@ def doctor(
 
 
 @ledger_commands.command()
-def rebuild() -> None:
+def rebuild(as_json: Json = False) -> None:
     """Make the ledger again from the run directories."""
     from orchestrator.cli import runs
 
-    runs.rebuild()
+    runs.rebuild(as_json=as_json)
 
 
 if "_ORCH_COMPLETE" in os.environ or _words[1:2] in (["--install-completion"], ["--show-completion"]):

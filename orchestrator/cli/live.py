@@ -90,7 +90,7 @@ def _print_wrapped(line: str) -> None:
     print(line)
 
 
-def attach(wanted: str | None, *, tail: int | None) -> int:
+def attach(wanted: str | None, *, tail: int | None, quiet: bool) -> int:
     """`orch attach`: the exit code that `orch run` ends with, 125 where nobody knows it."""
     with open_ledger() as (home, connection):
         run_id = find_run(home, connection, wanted) if wanted is not None else newest_live(home, connection)
@@ -112,8 +112,8 @@ def attach(wanted: str | None, *, tail: int | None) -> int:
         follow_logs(home, directory, tail=tail)
         return OrchError.exit_code
     watched = watch_from_elsewhere(directory, supervisor)
-    code, seen = see(watched, Wishes(terminal=has_terminal(), attached=True, tail=tail), home)
-    if seen.detached:
+    code, seen = see(watched, Wishes(quiet=quiet, terminal=has_terminal(), attached=True, tail=tail), home)
+    if seen.detached and not quiet:
         tell_detached(run_id)
     return code
 
@@ -127,7 +127,7 @@ def _show_imported(directory: RunDirectory, record: RunRecord | None, tail: int 
     return OrchError.exit_code if record.exit_code is None else record.exit_code
 
 
-def stop(wanted: Sequence[str], *, grace: float | None, now: bool, lost: bool) -> None:
+def stop(wanted: Sequence[str], *, grace: float | None, now: bool, lost: bool, as_json: bool) -> None:
     """`orch stop`."""
     if now and grace is not None:
         raise UsageError("--now gives no grace; leave one of the two out.")
@@ -142,8 +142,21 @@ def stop(wanted: Sequence[str], *, grace: float | None, now: bool, lost: bool) -
             ended = give_up_runs(home, connection, run_ids)
         else:
             ended = stop_runs(home, connection, run_ids, grace=0.0 if now else grace, report=tell)
+    if as_json:
+        print(json.dumps([_stopped_to_json(stopped) for stopped in ended], indent=2))
+        return
     for stopped in ended:
         print(_how_it_ended(stopped))
+
+
+def _stopped_to_json(stopped: Stopped) -> dict[str, str | None]:
+    record = stopped.record
+    return {
+        "run_id": stopped.run_id,
+        "ended": stopped.ended,
+        "status": record.status if record is not None else None,
+        "reason": record.reason if record is not None else None,
+    }
 
 
 def _how_it_ended(stopped: Stopped) -> str:
@@ -151,7 +164,7 @@ def _how_it_ended(stopped: Stopped) -> str:
     if record is None:
         return f"{run} had not begun; nothing was recorded"
     if stopped.ended == "run":
-        return f"{run} is {record.status}" + (f": {text.harmless(record.reason)}" if record.reason else "")
+        return f"{run} is {_end_of(record)}"
     if stopped.ended == "comparison":
         return f"{run} is not compared with its original any more; it had ended already: {_end_of(record)}"
     return f"{run} had ended already: {_end_of(record)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -42,10 +43,22 @@ def logs(wanted: str | None, *, follow: bool, tail: int | None, plain: bool) -> 
     if follow and wanted is None:
         tell("following", f"run {run_id}")
     directory = RunDirectory(home.run(run_id))
+    _give_back_on_signals()
     if follow:
         follow_logs(home, directory, tail=tail, plain=plain)
     else:
         show_logs(directory, tail=tail, plain=plain)
+
+
+def _give_back_on_signals() -> None:
+    """On a terminal a signal that ends us leaves time to undo what the log has changed of it."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if sys.stdout.isatty() and signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, leave)
 
 
 def show_logs(directory: RunDirectory, *, tail: int | None = None, plain: bool = False) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
@@ -24,6 +24,7 @@ from orchestrator.execute.rundir import RunDirectory
 from orchestrator.execute.tree import processes_of
 from orchestrator.model import Output, Status
 from orchestrator.paths import Home, open_home, stays_below
+from orchestrator.records import spec_from_json
 from orchestrator.report import plural
 from orchestrator.sweep import sweep
 
@@ -49,8 +50,12 @@ def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json
         table = [
             [short, *_list_row(run, elsewhere[run["run_id"]], varying)] for short, run in zip(ids, shown, strict=True)
         ]
-        # A column that says nothing is left out: most runs have no name and the entry point main.
-        kept = [i for i, h in enumerate(headers) if h not in ("NAME", "ENTRY") or {r[i] for r in table} - {"", "main"}]
+        # A column that says nothing is left out: most runs have no name and the entry point main, some no metrics.
+        kept = [
+            i
+            for i, h in enumerate(headers)
+            if h not in ("NAME", "ENTRY", "METRICS") or {r[i] for r in table} - {"", "main"}
+        ]
         text.print_table([headers[i] for i in kept], [[row[i] for i in kept] for row in table])
 
 
@@ -91,16 +96,19 @@ def show(wanted: str, *, as_json: bool) -> None:
         print(f"\nwhat it printed: orch logs {wanted}")
 
 
-def get(wanted: str, patterns: Sequence[str], output: Path) -> None:
+def get(wanted: str, patterns: Sequence[str], output: Path, *, quiet: bool, as_json: bool) -> None:
     """`orch get`."""
     with open_ledger() as (home, connection):
         run_id = find_recorded(home, connection, wanted)
-    count = bring(home, run_id, patterns, output)
-    print(f"{plural(count, 'output')} in {output}", file=sys.stderr)
+    brought = bring(home, run_id, patterns, output)
+    if as_json:
+        print(json.dumps({"run_id": run_id, "folder": str(output), "outputs": [o.path for o in brought]}, indent=2))
+    elif not quiet:
+        print(f"{plural(len(brought), 'output')} in {output}", file=sys.stderr)
 
 
-def bring(home: Home, run_id: str, patterns: Sequence[str], output: Path) -> int:
-    """Copy a run's outputs that match any of `patterns` (all when there are none) below `output`; how many.
+def bring(home: Home, run_id: str, patterns: Sequence[str], output: Path) -> list[Output]:
+    """Copy a run's outputs that match any of `patterns` (all when there are none) below `output`, and say which.
 
     A file that stands there already with other bytes is not overwritten: OrchError names it before anything is
     written. Links come last, so that no file is ever written through one.
@@ -118,7 +126,7 @@ def bring(home: Home, run_id: str, patterns: Sequence[str], output: Path) -> int
             target.symlink_to(local_path(item.link))
         else:
             store.copy_out(home, item.sha256, target, item.mode)
-    return len(targets)
+    return chosen
 
 
 def _chosen_outputs(home: Home, run_id: str, patterns: Sequence[str]) -> list[Output]:
@@ -136,28 +144,35 @@ def _chosen_outputs(home: Home, run_id: str, patterns: Sequence[str]) -> list[Ou
     return chosen
 
 
-def remove(wanted: Sequence[str]) -> None:
+def remove(wanted: Sequence[str], *, as_json: bool) -> None:
     """`orch rm`."""
     from orchestrator.remove import remove_run
 
     with open_ledger() as (home, connection):
         run_ids = [find_run(home, connection, item) for item in wanted]
+        removed = []
         for run_id in dict.fromkeys(run_ids):
             freed = remove_run(home, connection, run_id, waiting=_say_waiting)
-            print(f"removed run {run_id}, {text.size(freed)} freed")
+            removed.append({"run_id": run_id, "freed": freed})
+            if not as_json:
+                print(f"removed run {run_id}, {text.size(freed)} freed")
+    if as_json:
+        print(json.dumps(removed, indent=2))
 
 
 def _say_waiting() -> None:
     tell("waiting", "for a run that stores or compares its outputs")
 
 
-def rebuild() -> None:
+def rebuild(*, as_json: bool) -> None:
     """`orch ledger rebuild`."""
     from orchestrator.report import silent
 
     home = open_home()
     count = ledger.rebuild(home, report=silent, packages=lambda lock_id: environment.locked_packages(home, lock_id))
-    print(f"{home.ledger}: {plural(count, 'run')}")
+    print(
+        json.dumps({"ledger": str(home.ledger), "runs": count}) if as_json else f"{home.ledger}: {plural(count, 'run')}"
+    )
 
 
 def print_record(home: Home, run_id: str) -> None:
@@ -257,10 +272,7 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
         pids = " ".join(map(str, processes_of(run["run_id"])))
         yield "processes", f"{pids}; orch stop {run['run_id'][:16]} ends them"
     yield "source", source["url"] + (f"#{source['subdir']}" if source["subdir"] else "")
-    named = (
-        " (work tree, not committed)" if source["dirty"] else f" ({source['revision']})" if source["revision"] else ""
-    )
-    yield "commit", source["commit"] + named
+    yield "commit", source["commit"] + _origin(spec)
     yield "command", f"{spec['entry_point']}: {text.visible(spec['command'], 300)}"
     count = plural(packages or 0, "package")
     day = f", as of {ref['as_of'][:10]}" if ref.get("as_of") else ""
@@ -271,6 +283,17 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
     yield "experiment", run["experiment"]
     yield "host", f"{run['host'].get('hostname', '?')}, {run['host'].get('cpu', '?')}"
     yield "spec id", run["spec_id"]
+
+
+def _origin(spec: Mapping[str, Any]) -> str:
+    """Where a commit is from: a revision that was asked for, or files that no commit had."""
+    source = spec["source"]
+    if source["dirty"]:
+        from orchestrator.source import kind_of
+
+        kind = kind_of(spec_from_json(spec).source)
+        return f" ({kind}, not committed)" if kind == "work tree" else f" (made of the {kind})"
+    return f" ({source['revision']})" if source["revision"] else ""
 
 
 def _supervisor(home: Home, run: dict[str, Any], *, away: bool) -> str:

@@ -103,11 +103,10 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns under their headers; on a terminal they are cut to its width, in a pipe nothing is."""
     table = [list(headers), *([visible(cell, _LONGEST_CELL) for cell in row] for row in rows)]
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    part = columns // 4
-    if max(map(len, _in_columns([row[:-1] for row in table]))) > columns - part:
+    part, lines = columns // 4, _in_columns(table)
+    if max(map(len, lines)) > columns and max(map(len, _in_columns([row[:-1] for row in table]))) > columns - part:
         # One long name must not push out all that stands behind it. The first column is what other commands take.
-        table = [[row[0], *(_cut(cell, part) for cell in row[1:-1]), row[-1]] for row in table]
-    lines = _in_columns(table)
+        lines = _in_columns([[row[0], *(_cut(cell, part) for cell in row[1:-1]), row[-1]] for row in table])
     print(coloured(_cut(lines[0], columns), _DIM, sys.stdout))
     for line in lines[1:]:
         print(_cut(line, columns))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import subprocess
 import sys
 
+from orchestrator.cli.text import can_move
 from orchestrator.errors import OrchError
 from orchestrator.paths import open_home
 
@@ -37,7 +37,7 @@ def top() -> int:
 def _check_terminal() -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
         raise OrchError("orch top needs a terminal; elsewhere orch ps and orch list tell the same.")
-    if os.environ.get("TERM", "") in ("", "dumb", "unknown"):
+    if not can_move(sys.stdout):
         raise OrchError("orch top needs a terminal whose cursor can be moved, and TERM says that this one has none.")
 
 

@@ -59,7 +59,7 @@ def test_one_that_is_silent_is_given_up_and_then_removed(away: str, orch_home: P
     assert "orch stop --lost" in orch("show", away).stdout
     assert "orch stop --lost" in orch("attach", away, code=125).stderr
     done = orch("stop", "--lost", away[:20])
-    assert done.stdout.startswith(f"run {away[:16]} is lost: given up: its supervisor on login-2 was last heard of ")
+    assert done.stdout.startswith(f"run {away[:16]} is lost, given up: its supervisor on login-2 was last heard of ")
     assert orch_json("show", away)["status"] == "lost"
     assert orch("stop", "--lost", away).stdout.startswith(f"run {away[:16]} had ended already: lost, given up")
     assert orch("logs", "-f", away).stdout == "begun\n"

@@ -89,10 +89,11 @@ FACTS = [
     "env prune --dry-run",
     "env lock --check {locked}",
     "bundle verify {bundle}",
+    "ledger rebuild",
 ]
 """They look at something, and change nothing."""
 
-SILENT = ("list", "show", "ps", "doctor", "env list")
+SILENT = ("list", "show", "ps", "doctor", "env list", "ledger rebuild")
 """They have no progress to tell, and no --quiet."""
 
 DOING = [
@@ -102,9 +103,11 @@ DOING = [
     "env lock {project} -o {out}/conda-lock.yml " + " ".join(LOCKING),
     "bundle create one -o {out}/run.zip",
     "bundle import {bundle}",
+    "get latest -o {out}",
+    "stop one",
 ]
 
-WITHOUT_JSON = ["logs", "get latest -o {out}", "env export latest", "env exec {project} -- true", "ledger rebuild"]
+WITHOUT_JSON = ["logs", "attach one", "env export latest", "env exec {project} -- true"]
 
 RUNNING = ["run {project}", "replay one", "env exec {project} -- true"]
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -124,6 +127,9 @@ FAILING = [
     "bundle create nope -o {out}/run.zip",
     "bundle verify {out}/nowhere.zip",
     "bundle import {out}/nowhere.zip",
+    "get nope",
+    "stop nope",
+    "rm nope",
 ]
 
 
@@ -131,7 +137,7 @@ def on_terminal(scene: Scene, command: str, columns: int, **variables: str) -> s
     """What a terminal of so many columns gets of a command."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, columns))
-    environ = {"TERM": "xterm", **os.environ, **scene.environ, **variables}
+    environ = {"TERM": "xterm", **os.environ, **scene.environ, "COLUMNS": "", **variables}
     process = subprocess.Popen([ORCH, *scene.words(command)], stdin=slave, stdout=slave, stderr=slave, env=environ)
     os.close(slave)
     shown = bytearray()
@@ -184,11 +190,11 @@ def test_an_error_is_one_sentence_on_stderr_and_nothing_on_stdout_also_with_json
 
 @pytest.mark.parametrize("command", ["list", "ps", "env list", "env show latest", "env search six -q"])
 def test_tables_fit_a_narrow_terminal_and_use_a_wide_one(scene: Scene, command: str) -> None:
-    narrow, wide = (plain(on_terminal(scene, command, columns)) for columns in (80, 200))
     whole = orch(*scene.words(command), env=scene.environ).stdout.splitlines()
+    narrow, wide = (plain(on_terminal(scene, command, columns)) for columns in (80, max(map(len, whole)) + 8))
     assert max(map(len, narrow)) <= 80
     assert [line.split() for line in wide[:1]] == [line.split() for line in whole[:1]]
-    assert max(map(len, wide)) == max(map(len, whole))
+    assert abs(max(map(len, wide)) - max(map(len, whole))) < 8  # a time may have grown by a digit
     assert not any("…" in line for line in [*wide, *whole])
 
 

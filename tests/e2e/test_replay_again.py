@@ -66,7 +66,9 @@ def comparing(run_id: str, orch_home: Path, *options: str) -> Iterator[subproces
     """A replay that has run, and is being compared now."""
     command = [ORCH, "replay", run_id, "-q", *options]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        wait_for(lambda: '"comparing"' in (newest(orch_home) / "progress.jsonl").read_text())
+        wait_for(
+            lambda: any('"comparing"' in p.read_text() for p in [newest(orch_home) / "progress.jsonl"] if p.exists())
+        )
         yield process
 
 

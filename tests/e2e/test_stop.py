@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from e2e.conftest import CONDA_YAML, ORCH, mlproject, orch, orch_json
-from e2e.test_detached import detached
+from e2e.test_detached import detached, running
 from e2e.test_interruption import begun, start, supervisor_of, wait_until
 
 Make = Callable[..., Path]
@@ -42,7 +42,7 @@ def test_it_ends_the_whole_tree_and_says_how(make: Callable[[str], Path], orch_h
     wait_until(lambda: begun(orch_home))
     pids = [pid_in(orch_home, run_id), pid_in(orch_home, run_id, "grandchild")]
     done = orch("stop", run_id[:20])
-    assert done.stdout == f"run {run_id[:16]} is stopped: stopped by SIGTERM\n"
+    assert done.stdout == f"run {run_id[:16]} is stopped by SIGTERM\n"
     assert orch_json("show")["status"] == "stopped"
     assert not [pid for pid in pids if is_alive(pid)]
     again = orch("stop", run_id)
@@ -78,7 +78,7 @@ def test_an_orphan_is_ended_and_recorded(make: Callable[[str], Path], orch_home:
     assert "orch stop" in orch("show").stdout
     assert "orch stop" in orch("rm", run_id, code=125).stderr
     done = orch("stop", "--grace", "0.5", run_id)
-    assert "is stopped: its supervisor was killed; stopped by SIGTERM, then killed" in done.stdout
+    assert "is stopped, its supervisor was killed; stopped by SIGTERM, then killed" in done.stdout
     assert not [pid for pid in pids if is_alive(pid)]
     run = orch_json("show")
     assert run["status"] == "stopped"
@@ -95,7 +95,7 @@ def test_an_orphan_is_ended_and_recorded(make: Callable[[str], Path], orch_home:
 
 def test_a_frozen_supervisor_is_waited_for_and_named(make: Callable[[str], Path], orch_home: Path) -> None:
     run_id = detached(make(TREE))
-    wait_until(lambda: begun(orch_home))
+    wait_until(lambda: begun(orch_home) and running(run_id))  # frozen while it writes it would hold the ledger
     supervisor = supervisor_of(orch_home / "runs" / run_id)
     os.kill(supervisor, signal.SIGSTOP)
     stopping = start("stop", run_id, "--grace", "300")
@@ -105,21 +105,21 @@ def test_a_frozen_supervisor_is_waited_for_and_named(make: Callable[[str], Path]
     assert f"kill -9 {supervisor}" in said
     assert is_alive(pid_in(orch_home, run_id))
     os.kill(supervisor, signal.SIGCONT)
-    assert stopping.communicate(timeout=60) == (f"run {run_id[:16]} is stopped: stopped by SIGTERM\n", "")
+    assert stopping.communicate(timeout=60) == (f"run {run_id[:16]} is stopped by SIGTERM\n", "")
 
 
 def test_a_frozen_supervisor_that_is_killed_leaves_nothing_to_be_stopped(
     make: Callable[[str], Path], orch_home: Path
 ) -> None:
     run_id = detached(make(TREE))
-    wait_until(lambda: begun(orch_home))
+    wait_until(lambda: begun(orch_home) and running(run_id))
     supervisor, program = supervisor_of(orch_home / "runs" / run_id), pid_in(orch_home, run_id)
     os.kill(supervisor, signal.SIGSTOP)
     stopping = start("stop", run_id)
     stopping.stderr.readline()
     os.kill(supervisor, signal.SIGKILL)
     shown, _ = stopping.communicate(timeout=60)
-    assert shown.startswith(f"run {run_id[:16]} is stopped: its supervisor was killed; stopped by SIGTERM")
+    assert shown.startswith(f"run {run_id[:16]} is stopped, its supervisor was killed; stopped by SIGTERM")
     assert not is_alive(program)
 
 
@@ -245,3 +245,12 @@ def test_the_comparison_of_a_replay_can_be_stopped(make_project: Make, orch_home
     assert process.returncode == 125
     assert orch_json("show", replay_id)["verdict"] is None
     assert ORCH.exists()
+
+
+def test_what_was_stopped_and_removed_is_told_to_scripts_too(make: Callable[[str], Path], orch_home: Path) -> None:
+    run_id = detached(make("echo begun; sleep 600"))
+    wait_until(lambda: begun(orch_home))
+    stopped = {"run_id": run_id, "ended": "run", "status": "stopped", "reason": "stopped by SIGTERM"}
+    assert orch_json("stop", run_id) == [stopped]
+    assert orch_json("stop", run_id) == [stopped | {"ended": "nothing"}]
+    assert orch_json("rm", run_id) == [{"run_id": run_id, "freed": 0}]

@@ -117,6 +117,18 @@ def test_when_its_viewer_is_ended(make: Callable[[str], Path], number: signal.Si
     orch("stop", "--now", the_run())
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_when_its_log_is_no_longer_followed(make: Callable[[str], Path], number: signal.Signals) -> None:
+    run = full_screen("run", make("waits"))
+    run.type(LEAVE)
+    run.end()
+    following = full_screen("logs", "-f")
+    time.sleep(0.2)
+    os.kill(following.pid, number)
+    assert end_and_check(following) == 128 + number
+    orch("stop", "--now", the_run())
+
+
 def test_when_the_run_had_ended_before(make: Callable[[str], Path]) -> None:
     full_screen("run", make("dies")).end()
     typist = full_screen("attach", the_run())

@@ -156,7 +156,7 @@ def test_s_and_y_stop_a_run(busy: str, hello: str, top: Callable[..., Dashboard]
     screen.press(b"s")
     screen.see(b"y/n")
     screen.press(b"y")
-    screen.see(b"is stopped: stopped by SIGTERM")
+    screen.see(b"is stopped by SIGTERM")
     screen.see(b"0 live")
     assert orch_json("show", busy)["status"] == "stopped"
 
