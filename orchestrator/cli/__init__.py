@@ -10,6 +10,9 @@ from typing import NoReturn
 
 from orchestrator.errors import OrchError
 
+_NOBODY_READS = 141
+"""As a shell tells SIGPIPE: whoever read our output has enough."""
+
 
 def main() -> NoReturn:
     """Run `orch`, and end with its exit code: 2 for wrong usage, 125 for orch's own failures."""
@@ -19,7 +22,7 @@ def main() -> NoReturn:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        code = 141
+        code = _NOBODY_READS
     except OSError as error:
         code = _tell(error)
     # Taking the interpreter apart takes longer (27 ms) than most of what a run adds; nothing is left to be done.
@@ -47,9 +50,11 @@ def _exit_code() -> int:
     try:
         app()
     except SystemExit as ended:
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # click puts it there, and ends with 1
+            return _NOBODY_READS
         return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else OrchError.exit_code
     except BrokenPipeError:
-        return 141  # whoever read our output has enough
+        return _NOBODY_READS
     except KeyboardInterrupt:
         return 130
     except (OrchError, OSError, MemoryError) as error:

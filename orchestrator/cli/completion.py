@@ -151,11 +151,12 @@ def _answering(finds: Iterable[Find]) -> Callable[[typer.Context, str], list[tup
     def answer(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
         found: dict[str, str] = {}
         line = complete.Line(incomplete, ctx.params, ctx.args)
+        given = {*line.texts("runs"), line.text("one")}  # nobody wants the same run twice
         for find in finds:
             # Whatever is damaged, locked or not there: a shell that asks gets nothing to read but candidates.
             with contextlib.suppress(Exception):
                 for word, text in islice(find(line), MOST):
-                    if word.startswith(incomplete) and _SAFE.fullmatch(word):
+                    if word.startswith(incomplete) and word not in given and _SAFE.fullmatch(word):
                         found.setdefault(word, _plain(text))
         return list(found.items())
 

@@ -26,9 +26,6 @@ from orchestrator.live import LiveRun, live_runs, live_to_json
 from orchestrator.model import RunRecord
 from orchestrator.stop import Stopped, give_up_runs, stop_runs
 
-_WIDE = 100
-"""Columns of a terminal from which on a table shows commits, and long names of projects."""
-
 _NARROW_SOURCE = 18
 _NARROWEST = 40
 
@@ -45,7 +42,7 @@ def ps(*, as_json: bool) -> None:
     short = {run_id: ledger.short_id(ids, run_id) for run_id in ids}
     live = [run for run in runs if run.status != "never began"]
     if live:
-        narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE
+        narrow = text.is_narrow()
         headers = ["RUN", "STATUS", "TIME", "CPU", "MEMORY", "SOURCE", "COMMAND"]
         rows = [[short[run.run_id], *_row(run, silent.get(run.run_id), narrow=narrow)] for run in live]
         text.print_table(headers, rows)

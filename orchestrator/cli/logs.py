@@ -227,7 +227,8 @@ def _liveness(home: Home, directory: RunDirectory) -> Callable[[], bool]:
             orphaned = record is not None and fate(record) == "orphaned"
             if orphaned and not before:
                 short = directory.run_id[:16]
-                tell("orphaned", f"the supervisor of run {short} was killed, its program lives; orch stop {short}")
+                why = f"the supervisor of run {short} was killed, its program lives"
+                tell("orphaned", f"{why}; orch stop {short} ends it")
         return state == "alive" or orphaned
 
     return lives

@@ -14,7 +14,7 @@ from orchestrator.canonical import portable_path
 from orchestrator.cli import bundle
 from orchestrator.cli.durations import parse_duration
 from orchestrator.cli.options import hush
-from orchestrator.cli.run import follow, short_source
+from orchestrator.cli.run import follow, has_terminal, short_source, tell_detached
 from orchestrator.cli.tell import tell_notes
 from orchestrator.cli.verdict import verdict_lines, why
 from orchestrator.cli.viewer import Wishes
@@ -77,8 +77,14 @@ def replay_run(asked: Asked) -> int:
     while not done or (len(done) < asked.repeat and any(not _is_reproduced(record) for record in done)):
         directory = create_run_directory(home, new_run_id(), told)
         # Quiet is the program too: its output is in the log, and comparing it is what this is about.
-        wishes = Wishes(quiet=asked.quiet, as_json=asked.as_json or asked.quiet)
-        code, _ = follow(directory, lambda attachment: replay(request, about, attachment, home=home), wishes, home)
+        terminal = not asked.as_json and has_terminal()
+        wishes = Wishes(quiet=asked.quiet, as_json=asked.as_json or asked.quiet, terminal=terminal)
+        code, seen = follow(
+            directory, lambda attachment: replay(request, about, attachment, home=home), wishes, home, lends=False
+        )
+        if seen.detached:
+            tell_detached(directory.run_id)
+            return OrchError.exit_code  # nobody knows yet whether it is reproduced
         if code not in (0, DIFFERS):
             return code
         record = ledger.read_run(home, directory.run_id)

@@ -119,9 +119,9 @@ def run(asked: Asked) -> int:
         _tell_ignored_input()
     if asked.detach:
         return _detach(asked, directory, job)
-    terminal = asked.tty and not asked.as_json and asked.stdin is None and has_terminal()
+    terminal = not asked.as_json and has_terminal()
     wishes = Wishes(quiet=asked.quiet, as_json=asked.as_json, terminal=terminal)
-    code, seen = follow(directory, job, wishes, home)
+    code, seen = follow(directory, job, wishes, home, lends=terminal and asked.tty and asked.stdin is None)
     if seen.detached:
         tell_detached(directory.run_id)
         if asked.output is not None:
@@ -191,12 +191,14 @@ def short_source(repository: str) -> str:
     return Path.cwd().name if last in ("", ".", "..") else last
 
 
-def follow(directory: RunDirectory, job: Callable[[Attachment], int], wishes: Wishes, home: Home) -> tuple[int, Seen]:
+def follow(
+    directory: RunDirectory, job: Callable[[Attachment], int], wishes: Wishes, home: Home, *, lends: bool
+) -> tuple[int, Seen]:
     """Do a job in a supervisor of its own, and show it to its end: the job's exit code, and what the viewer was told.
 
-    Raises OrchError when the supervisor is killed.
+    With `lends` the program has the terminal that is here. Raises OrchError when the supervisor is killed.
     """
-    window = window_size() if wishes.terminal else None
+    window = window_size() if lends else None
     # Whoever keeps the two apart has them apart in the log too; else their order is worth more.
     one_stream = wishes.as_json or os.path.sameopenfile(1, 2)
     code, seen = see(launch(directory, job, window=window, one_stream=one_stream), wishes, home)

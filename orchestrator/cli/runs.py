@@ -44,11 +44,14 @@ def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json
     if as_json:
         print(json.dumps(shown, indent=2))
     elif not rows:
-        print("no such runs." if experiment or status else "no runs yet: orch run REPO makes the first.")
+        print(
+            "no such runs." if experiment or status else f"no runs yet in {home.root}: orch run REPO makes the first."
+        )
     else:
         headers = ["RUN", "NAME", "STATUS", "STARTED", "TOOK", "SOURCE", "ENTRY", "METRICS", "PARAMETERS"]
         table = [
-            [short, *_list_row(run, elsewhere[run["run_id"]], varying)] for short, run in zip(ids, shown, strict=True)
+            [short, *_list_row(run, elsewhere[run["run_id"]], varying, narrow=text.is_narrow())]
+            for short, run in zip(ids, shown, strict=True)
         ]
         # A column that says nothing is left out: most runs have no name and the entry point main, some no metrics.
         kept = [
@@ -207,29 +210,32 @@ def _elsewhere(home: Home, run: dict[str, Any]) -> str:
     return f" on {host_of(record, record.supervisor)}, seen {text.duration(silent)} ago"
 
 
-def _list_row(run: dict[str, Any], elsewhere: str, varying: Container[str]) -> list[str]:
+def _list_row(run: dict[str, Any], elsewhere: str, varying: Container[str], *, narrow: bool) -> list[str]:
     source = run["spec"]["source"]
     name = source["url"].rstrip("/").rpartition("/")[2].removesuffix(".git")
     name += f"#{source['subdir']}" if source["subdir"] else ""
+    status = run["status"] + (f" ({run['exit_code']})" if run["status"] == "failed" else "")
+    if run["status"] == "finished" and run["verdict"]:
+        status = run["verdict"]["result"]  # what has one has finished
+    elif run["verdict"]:
+        status += f", {run['verdict']['result']}"
     return [
         text.visible(run["name"] or ""),
-        run["status"]
-        + (f" ({run['exit_code']})" if run["status"] == "failed" else "")
-        + _verdict(run, varying)
-        + elsewhere,
+        status + _doubts(run, varying) + elsewhere,
         text.age(run["started_at"]),
         _took(run),
-        f"{text.visible(name)}@{source['commit'][:7]}{'*' if source['dirty'] else ''}",
+        text.visible(name) + ("" if narrow else f"@{source['commit'][:7]}{'*' if source['dirty'] else ''}"),
         run["spec"]["entry_point"],
         " ".join(f"{text.visible(k)}={text.number(v)}" for k, v in run["metrics"].items()),
         " ".join(f"{text.visible(k)}={text.visible(v)}" for k, v in run["params"].items()),
     ]
 
 
-def _verdict(run: dict[str, Any], varying: Container[str]) -> str:
-    """What is known of whether the result comes out again."""
-    verdict = f", {run['verdict']['result']}" if run["verdict"] else ", not compared" if _lacks_verdict(run) else ""
-    return verdict + (", varies" if run["status"] == "finished" and run["spec_id"] in varying else "")
+def _doubts(run: dict[str, Any], varying: Container[str]) -> str:
+    """What keeps the result from being known to come out again."""
+    return (", not compared" if _lacks_verdict(run) else "") + (
+        ", varies" if run["status"] == "finished" and run["spec_id"] in varying else ""
+    )
 
 
 def _lacks_verdict(run: dict[str, Any]) -> bool:

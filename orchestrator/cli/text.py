@@ -12,6 +12,9 @@ from typing import TextIO
 from urllib.parse import urlsplit
 
 _LONGEST_CELL = 2000
+_WIDE = 100
+"""Columns."""
+
 DUMB = ("", "dumb", "unknown")
 """What TERM says of a terminal that shows text and can do nothing else."""
 _DIM = "2"
@@ -97,6 +100,11 @@ def can_move(stream: TextIO) -> bool:
 def coloured(text: str, colour: str, stream: TextIO) -> str:
     """Text in a colour (the number of an SGR sequence), where `stream` is a terminal and its user wants any."""
     return f"\x1b[{colour}m{text}\x1b[0m" if can_move(stream) and not os.environ.get("NO_COLOR") else text
+
+
+def is_narrow() -> bool:
+    """Whether a table goes to a terminal that has no room for commits, and for long names of projects."""
+    return sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import TypeVar
 
 from orchestrator.doctor import configuration, credentials, disks, folders, machine, network, programs, runs
-from orchestrator.doctor.check import Check, fault, note, ok
+from orchestrator.doctor.check import Check, fault, ok
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home, open_home
 
@@ -46,7 +46,7 @@ def examine(*, offline: bool = False, environ: Mapping[str, str] = os.environ) -
     home, troubles = _opened(environ, offline=offline)
     if home is None:
         return [*_answers(first, end), *troubles]
-    here = [_asked(name, look) for name, look in _looks_at(home)]
+    here = [_asked(name, look) for name, look in (*folders.looks(home), *disks.looks(home), *runs.looks(home))]
     ways, checks = _configured(home, environ, min(end, time.monotonic() + _CONFIGURATION_SECONDS))
     clocks: list[float] = []
     there = [_asked(name, look) for name, look in network.looks(home, *ways, clocks)] if ways else []
@@ -56,16 +56,8 @@ def examine(*, offline: bool = False, environ: Mapping[str, str] = os.environ) -
     return [*answers, *network.clock(clocks)]
 
 
-def _looks_at(home: Home) -> Iterable[tuple[str, Callable[[], Iterable[Check]]]]:
-    """What there is to look at in a home; one that is not there is not made, for its name may be a mistake."""
-    if home.runs.is_dir():
-        return *folders.looks(home), *disks.looks(home), *runs.looks(home)
-    missing = note("home", f"{home.root}, which ORCH_HOME names, has no runs yet", "If it is right: orch run makes it.")
-    return (("home", lambda: [missing]),)
-
-
 def _opened(environ: Mapping[str, str], *, offline: bool) -> tuple[Home | None, list[Check]]:
-    opening = _begun(lambda: open_home(environ, offline=offline, make=not environ.get("ORCH_HOME")))
+    opening = _begun(lambda: open_home(environ, offline=offline))
     try:
         return opening.result(_HOME_SECONDS), []
     except TimeoutError:

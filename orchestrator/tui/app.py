@@ -83,7 +83,7 @@ class Dashboard(App[Leave]):
     def compose(self) -> ComposeResult:
         """The lines, and the field for the filter, which is seen only while one types."""
         yield Canvas()
-        field = Input(value=self.state.filter, compact=True, select_on_focus=False, placeholder="filter")
+        field = Input(value=self.state.filter, compact=True, placeholder="filter")
         field.display = False
         yield field
 
@@ -261,13 +261,14 @@ class Dashboard(App[Leave]):
         self._say(lines[-1] if lines else f"stopped {run_id[:SHORT]}")
 
     def replay(self) -> None:
-        """Leave, to run `orch replay` in the terminal."""
-        run = self._live_run()
+        """Ask, then leave, to run `orch replay` in the terminal."""
+        run, run_id = self._live_run(), self.state.selected
         if run is not None:
             what = "never began" if run.status == "never began" else f"is {run.status}"
             self.note = f"r replays a run that has ended; this one {what}"
-        elif self.state.selected:
-            self.leave(Leave(self.state, replay=self.state.selected))
+        elif run_id:
+            self.asked = lambda: self.leave(Leave(self.state, replay=run_id))
+            self.note = f"replay run {run_id[:SHORT]} now? y/n"
 
     def quit(self) -> None:
         """The end."""
@@ -376,6 +377,7 @@ async def _orch(*arguments: str) -> tuple[str, ...]:
     finally:
         if process.returncode is None:
             process.kill()
+            await process.wait()  # who waits for it would miss the loop
     return tuple(printable(line) for line in output.decode("utf-8", "replace").splitlines())
 
 

@@ -196,7 +196,7 @@ def _ended_row(cells: Sequence[str], width: int) -> str:
         [_fit(run, SHORT), _fit(status, _STATUS), f"{age.rjust(6)} {took.rjust(8)}", _fit(source, _source_width(width))]
     )
     if width < _WIDE:
-        return f"  {head}  {metrics if metrics == 'METRICS' else f'{metrics} {params}'.strip()}"
+        return f"  {head}  {metrics}"
     return f"  {head}  {_fit(metrics, (width - 88) * 3 // 5)}  {params}"
 
 

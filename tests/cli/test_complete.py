@@ -97,7 +97,7 @@ def files_below(folder: Path) -> dict[Path, int]:
 
 
 @pytest.mark.parametrize(
-    "command", ["show", "logs", "get", "rm", "rm latest", "diff", "diff latest", "replay", "bundle create", "env show"]
+    "command", ["show", "logs", "get", "rm", "rm x", "diff", "diff x", "replay", "bundle create", "env show"]
 )
 def test_a_run_is_an_id_a_name_or_the_latest(home: Home, command: str) -> None:
     add(home, ended(1))
@@ -127,6 +127,7 @@ def test_only_what_lives_can_be_stopped_or_attached_to(home: Home) -> None:
     add(home, live(3, me))
     assert proposed("orch stop ") == proposed("orch attach ") == [id_at(3)[:16]]
     assert explained("orch stop ") == {id_at(3)[:16]: "running, wine"}
+    assert proposed(f"orch stop {id_at(3)[:16]} ") == []
     assert proposed("orch logs -f ")[0] == id_at(3)[:16]
     assert proposed("orch logs ")[0] == "latest"
 

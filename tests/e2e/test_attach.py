@@ -157,6 +157,26 @@ def test_the_detach_keys_work_while_the_environment_is_made(make_project: Make, 
     assert b"got then" in typist.shown
 
 
+def test_the_detach_keys_leave_a_program_without_a_terminal_too(make: Callable[[str], Path]) -> None:
+    typist = Typist("run", "--no-tty", make("test -t 1 || echo be''gun; while [ ! -e /nowhere ]; do sleep 0.1; done"))
+    typist.wait_for(b"begun")
+    typist.type(b"not for the program" + LEAVE)
+    assert typist.end() == 0
+    assert b"detached     orch attach" in typist.shown
+    assert orch_json("ps")[0]["status"] == "running"
+    orch("stop", "--now", orch_json("ps")[0]["run_id"])
+
+
+def test_the_detach_keys_leave_a_replay_which_goes_on(make: Callable[[str], Path]) -> None:
+    orch("run", make("echo be''gun; sleep 2; echo result >file"))
+    typist = Typist("replay")
+    typist.wait_for(b"begun")
+    typist.type(LEAVE)
+    assert typist.end() == 125  # it says nothing on whether the run is reproduced
+    assert b"detached     orch attach" in typist.shown
+    wait_until(lambda: (orch_json("show")["verdict"] or {}).get("result") == "reproduced")
+
+
 def test_what_is_typed_ahead_goes_to_the_program(make_project: Make, cold_home: Path) -> None:
     project = make_project({"MLproject": mlproject("read x; echo got $x"), "conda.yaml": CONDA_YAML})
     typist = Typist("run", project)
@@ -285,7 +305,8 @@ def test_an_attached_viewer_of_a_killed_supervisor_says_what_is_left(
         assert process.returncode == code
         orphaned, ended = errors.splitlines()
         assert orphaned == (
-            f"  orphaned     the supervisor of run {run_id[:16]} was killed, its program lives; orch stop {run_id[:16]}"
+            f"  orphaned     the supervisor of run {run_id[:16]} was killed, its program lives; "
+            f"orch stop {run_id[:16]} ends it"
         )
         said = "its supervisor was killed; stopped by SIGTERM"
         assert ended.startswith(f"  stopped      {said}")

@@ -25,12 +25,17 @@ class Typist:
 
     def __init__(self, *arguments: object) -> None:
         self.shown = b""
+        gate, opener = os.pipe()
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             os.environ["TERM"] = "xterm"
+            os.close(opener)
+            os.read(gate, 1)
             os.execv(ORCH, [str(ORCH), *map(str, arguments)])
         termios.tcsetwinsize(self.terminal, (30, 100))
         self.before = termios.tcgetattr(self.terminal)
+        os.close(gate)
+        os.close(opener)  # from now on the program may change the terminal
 
     def wait_for(self, text: bytes, seconds: float = 60) -> None:
         end = time.monotonic() + seconds

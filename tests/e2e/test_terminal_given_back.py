@@ -168,6 +168,20 @@ def test_keys_that_were_typed_before_those_that_leave_reach_the_program(make: Ca
     assert "then" in orch("logs").stdout
 
 
+@pytest.mark.parametrize("command", ["logs latest", "logs -f latest", "list", "show", "ps", "doctor --offline"])
+def test_a_pipe_that_nobody_reads_has_one_exit_code(make_project: Make, orch_home: Path, command: str) -> None:
+    project = make_project({"MLproject": mlproject("seq 100000"), "conda.yaml": CONDA_YAML})
+    orch("run", project)
+    done = subprocess.run(
+        ["bash", "-c", f"exec 3>code; {{ sleep 0.1; {ORCH} {command}; echo $? >&3; }} | true; cat code"],
+        cwd=orch_home,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
 def test_who_reads_only_the_beginning_of_an_ended_run_is_told_nothing_of_its_going_on(
     make_project: Make, orch_home: Path
 ) -> None:

@@ -165,6 +165,8 @@ def test_r_replays_in_the_terminal_and_comes_back(hello: str, top: Callable[...,
     screen = top()
     screen.see(hello[:16].encode())
     screen.press(b"r")
+    screen.see(rb"now\? y/n")
+    screen.press(b"y")
     screen.see(re.escape(LEFT))
     screen.see(b"hello")
     screen.see(b"reproduced: run")

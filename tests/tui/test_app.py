@@ -254,6 +254,8 @@ def test_r_leaves_for_a_replay_and_the_state_goes_with_it(home: Home) -> None:
     async def script(screen: Screen) -> None:
         await screen.see("HISTORY 1/100")
         await screen.press("pagedown", "space", "r")
+        await screen.see("now? y/n")
+        await screen.press("n", "r", "y")
 
     leave = play(home, script)
     assert leave is not None
