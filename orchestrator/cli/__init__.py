@@ -71,7 +71,7 @@ def _tell(error: Exception) -> int:
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.strerror}: {error.filename or 'standard output'}."
-    from orchestrator.cli.text import harmless
+    from orchestrator.cli.text import harmless, wrapped
 
-    print(f"orch: {harmless(text)}", file=sys.stderr)
+    print(wrapped(f"orch: {harmless(text)}", sys.stderr, 6), file=sys.stderr)
     return error.exit_code if isinstance(error, OrchError) else OrchError.exit_code

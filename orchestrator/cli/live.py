@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Sequence
 
@@ -52,10 +50,9 @@ def ps(*, as_json: bool) -> None:
         if run.status == "never began":
             _say_never_began(run, short[run.run_id])
         elif silent.get(run.run_id, 0.0) >= SILENT_SECONDS:
-            _print_wrapped(
-                f"run {short[run.run_id]} on {run.host} was last heard of {ago(silent[run.run_id])}; "
-                f"if that machine is gone for good: orch stop --lost {short[run.run_id]}"
-            )
+            heard = f"run {short[run.run_id]} on {run.host} was last heard of {ago(silent[run.run_id])}"
+            way = f"if that machine is gone for good: orch stop --lost {short[run.run_id]}"
+            print(text.wrapped(f"{heard}; {way}", sys.stdout, 2))
 
 
 def _row(run: LiveRun, silent: float | None, *, narrow: bool) -> list[str]:
@@ -73,18 +70,9 @@ def _row(run: LiveRun, silent: float | None, *, narrow: bool) -> list[str]:
 
 def _say_never_began(run: LiveRun, short: str) -> None:
     why = text.visible(run.text.partition("\n")[0], 300)
-    _print_wrapped(
-        f"run {short} of {text.visible(run.source)} never began, {ago(max(0.0, time.time() - run.since))}: {why} "
-        f"orch rm {short} clears it"
-    )
-
-
-def _print_wrapped(line: str) -> None:
-    """A sentence; on a terminal in as many lines as it takes."""
-    if sys.stdout.isatty():
-        columns = max(_NARROWEST, shutil.get_terminal_size().columns)
-        line = "\n".join(textwrap.wrap(line, columns, subsequent_indent="  ", break_on_hyphens=False))
-    print(line)
+    when = ago(max(0.0, time.time() - run.since))
+    sentence = f"run {short} of {text.visible(run.source)} never began, {when}: {why} orch rm {short} clears it"
+    print(text.wrapped(sentence, sys.stdout, 2))
 
 
 def attach(wanted: str | None, *, tail: int | None, quiet: bool) -> int:

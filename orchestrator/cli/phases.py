@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.cli.text import can_move, coloured, count_line, duration, harmless, size
+from orchestrator.cli.text import can_move, coloured, count_line, duration, harmless, size, wrapped
 from orchestrator.report import plural
 
 _LONG_SECONDS = 2.0
@@ -68,7 +68,7 @@ def print_error(line: Mapping[str, Any], printed: Printed) -> None:
     debug = os.environ.get("ORCH_LOG") == "debug"
     if debug and "traceback" in line:
         sys.stderr.write(line["traceback"])
-    sys.stderr.write(f"orch: {harmless(line['error'])}\n")
+    sys.stderr.write(wrapped(f"orch: {harmless(line['error'])}", sys.stderr, 6) + "\n")
     if "traceback" in line and not debug:
         sys.stderr.write("ORCH_LOG=debug shows where.\n")
     sys.stderr.flush()
@@ -113,7 +113,8 @@ def end_count(printed: Printed) -> None:
 
 def _print(label: str, text: str, printed: Printed) -> None:
     end_line(printed)
-    sys.stderr.write(f"{_dim(f'  {label:<12}')} {text}\n")
+    label = f"  {label:<12} "
+    sys.stderr.write(f"{_dim(label)}{wrapped(label + text, sys.stderr, len(label)).removeprefix(label)}\n")
     sys.stderr.flush()
 
 

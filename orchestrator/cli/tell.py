@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.cli.text import can_move, count_line, harmless, visible
+from orchestrator.cli.text import can_move, count_line, harmless, visible, wrapped
 
 _LONGEST_NOTE = 1000
 
@@ -26,7 +26,7 @@ class _Teller:
         text = harmless(text)
         above = "\x1b[A\r\x1b[K" if self.counting else ""
         if done is None:
-            print(f"{above}  {phase:<12} {text}", file=sys.stderr)
+            print(above + wrapped(f"  {phase:<12} {text}", sys.stderr, 15), file=sys.stderr)
         elif can_move(sys.stderr):
             ended = done == total
             line = "" if ended else count_line(phase, text, done, total) + "\n"

@@ -12,7 +12,7 @@ from typing import TextIO
 from urllib.parse import urlsplit
 
 _LONGEST_CELL = 2000
-_WIDE = 100
+_WIDE, _NARROWEST = 100, 40
 """Columns."""
 
 DUMB = ("", "dumb", "unknown")
@@ -100,6 +100,22 @@ def can_move(stream: TextIO) -> bool:
 def coloured(text: str, colour: str, stream: TextIO) -> str:
     """Text in a colour (the number of an SGR sequence), where `stream` is a terminal and its user wants any."""
     return f"\x1b[{colour}m{text}\x1b[0m" if can_move(stream) and not os.environ.get("NO_COLOR") else text
+
+
+def wrapped(text: str, stream: TextIO, indent: int) -> str:
+    """A sentence that is told; on a terminal broken between words, with its later lines indented."""
+    if not can_move(stream):
+        return text
+    import textwrap
+
+    columns = max(os.get_terminal_size(stream.fileno()).columns or 80, _NARROWEST)
+    lines = (
+        textwrap.wrap(
+            line, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False, tabsize=1
+        )
+        for line in text.split("\n")
+    )
+    return "\n".join(part for parts in lines for part in (parts or [""]))
 
 
 def is_narrow() -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.text import duration, size
+from orchestrator.cli.text import duration, size, wrapped
 
 COUNT = "from orchestrator.cli.text import count_line; print(count_line('environment', 'packages linked', 12, 345))"
 
@@ -93,3 +93,19 @@ def test_a_table_in_a_pipe_is_whole_and_plain() -> None:
     assert "a" * 60 in lines[1]
     assert lines[1].endswith("x=1")
     assert "\x1b" not in "".join(lines)
+
+
+def test_a_told_sentence_breaks_between_words_on_a_terminal_and_nowhere_in_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    sentence = "  note         " + "word " * 20 + "/a/path/that/is/longer/than/the/screen/" * 2
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 60))
+    with os.fdopen(slave, "w") as terminal, (tmp_path / "pipe").open("w") as file:
+        lines = wrapped(sentence, terminal, 15).split("\n")
+        assert wrapped(sentence, file, 15) == sentence
+    os.close(master)
+    assert " ".join(" ".join(lines).split()) == " ".join(sentence.split())
+    assert all(line.startswith(" " * 15) for line in lines[1:])
+    assert [len(line) <= 60 for line in lines] == [True] * (len(lines) - 1) + [False]
