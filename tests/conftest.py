@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -95,11 +96,14 @@ def make_home(root: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _built(spec: Path) -> Path:
     """The channel of `spec`, kept between sessions and shared by the workers of one."""
+    from compiled_channel import compile_packages
+
     from orchestrator.environment.channel import build_channel
 
     room = CHECKOUT / "orchestrator" / "environment"
     sources = [
         spec,
+        CHECKOUT / "tests" / "compiled_channel.py",
         *(
             room / f"{name}.py"
             for name in ("channel", "channel_wheels", "package", "repodata", "wheel", "wheel_tags", "interpreter")
@@ -110,5 +114,10 @@ def _built(spec: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     directory = cache / f"{spec.stem}-{key}"
     with FileLock(cache / f"{directory.name}.lock"):
-        build_channel(directory, spec)
+        if not directory.exists():
+            aside = directory.with_suffix(".new")
+            shutil.rmtree(aside, ignore_errors=True)
+            build_channel(aside, spec)
+            compile_packages(aside)
+            aside.rename(directory)
     return directory

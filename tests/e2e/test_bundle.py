@@ -362,7 +362,7 @@ def test_a_killed_create_leaves_no_bundle_and_the_next_one_makes_it(project: Pat
     chance = random.Random(5)  # the same times in each run of the tests
     file, aside = tmp_path / "run.zip", tmp_path / ".run.zip.part"
     killed = 0
-    for _ in range(12):
+    for _ in range(8):
         process = subprocess.Popen(
             [ORCH, "bundle", "create", "--offline", "-o", file], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -51,8 +51,14 @@ def resolve(home: Home, files: dict[str, str], kind: Kind = "conda") -> Environm
     return resolve_environment(environment_request(kind, name, FileTree(files), SOURCE), home=home)
 
 
+_made: dict[str, str] = {}
+
+
 def made_lock(home: Home, text: str = SIX) -> str:
-    return lock_path(home, resolve(home, {"environment.yml": text}).lock_id).read_text()
+    """The lock of an environment file; `home`, and any other, makes the same one, so it is made once."""
+    if text not in _made:
+        _made[text] = lock_path(home, resolve(home, {"environment.yml": text}).lock_id).read_text()
+    return _made[text]
 
 
 def changed(lock: str, change: Callable[[dict[str, Any]], object]) -> str:

@@ -35,14 +35,19 @@ def home(orch_home: Path) -> Home:
     return open_home()
 
 
+_made: list[tuple[str, Environment]] = []
+
+
 @pytest.fixture
 def honest(tmp_path: Path, home: Home) -> tuple[str, Environment]:
-    """A lock with all hashes, made on another machine, and what it is there."""
-    other = open_home({"ORCH_HOME": str(tmp_path / "other")})
-    other.config.write_bytes(home.config.read_bytes())
-    request = environment_request("conda", "environment.yml", FileTree({"environment.yml": SIX}), SOURCE)
-    made = resolve_environment(request, home=other)
-    return lock_path(other, made.lock_id).read_text(), made
+    """A lock with all hashes, made on another machine (once for all tests here), and what it is there."""
+    if not _made:
+        other = open_home({"ORCH_HOME": str(tmp_path / "other")})
+        other.config.write_bytes(home.config.read_bytes())
+        request = environment_request("conda", "environment.yml", FileTree({"environment.yml": SIX}), SOURCE)
+        made = resolve_environment(request, home=other)
+        _made.append((lock_path(other, made.lock_id).read_text(), made))
+    return _made[0]
 
 
 def adopt(home: Home, lock: str, *, allow_unhashed: bool = True) -> Environment:
