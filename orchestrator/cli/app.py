@@ -55,7 +55,7 @@ def orch(
 app.command(
     epilog="Exit code: the program's own, 128+N when signal N ended it; 125 when orch itself failed, 2 for wrong usage."
 )(run)
-app.command(epilog="Exit code: 0 reproduced, 1 something differs, 125 it could not be replayed, 2 wrong usage.")(replay)
+app.command(epilog="Exit code: 0 reproduced, 1 something differs, 125 not replayed or left, 2 wrong usage.")(replay)
 
 
 @app.command("list", epilog="varies: other runs of the same spec have other outputs; orch show says which.")

@@ -236,11 +236,11 @@ def test_kill_9_at_fifty_random_moments(make_project: Make, cold_home: Path) -> 
     for turn in range(200):
         if len(killed) == 50:
             break
-        if turn % 10 == 0:  # now and then from nothing, so that solving and installing are hit too
+        if turn % 5 == 0:  # now and then from nothing, so that solving and installing are hit too
             for folder in ("envs", "locks", "sources"):
                 shutil.rmtree(cold_home / folder, ignore_errors=True)
         viewer = start("run", project.as_uri())
-        time.sleep(chance.uniform(0.05, 4.0) if turn % 10 < 3 else chance.uniform(0.02, 0.35))
+        time.sleep(chance.uniform(0.05, 2.5) if turn % 5 < 2 else chance.uniform(0.02, 0.35))
         victims = [p for p in running(cold_home) if p.pid != viewer.pid]
         if victims:
             victim = chance.choice(sorted(victims, key=lambda p: p.pid))

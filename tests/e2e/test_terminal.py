@@ -31,6 +31,8 @@ class Typist:
             os.environ["TERM"] = "xterm"
             os.close(opener)
             os.read(gate, 1)
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # ignored where tests run in the background
+                signal.signal(number, signal.SIG_DFL)
             os.execv(ORCH, [str(ORCH), *map(str, arguments)])
         termios.tcsetwinsize(self.terminal, (30, 100))
         self.before = termios.tcgetattr(self.terminal)

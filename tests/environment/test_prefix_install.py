@@ -127,12 +127,12 @@ def test_progress_tells_how_many_packages_and_compiled_files(home: Home, channel
     def report(phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
         said.append((text, done, total))
 
-    for names in (PYTHON, ("python_abi",)):
+    for names in ((*PYTHON, "setuptools"), ("python_abi",)):
         with use_prefix(write_lock(home, conda_packages(channel, *names)), home=home, report=report):
             pass
 
     texts = [text for text, *_ in said]
-    assert "installing 3 packages" in texts and "installing 1 package" in texts
+    assert "installing 4 packages" in texts and "installing 1 package" in texts
     counts = [(done, total) for text, done, total in said if text == "compiling" and done and total]
     assert len({total for _, total in counts}) == 1
     done, total = counts[-1]
