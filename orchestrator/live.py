@@ -20,6 +20,7 @@ from orchestrator.ledger.browse import PageRow, change_mark, page_rows
 from orchestrator.model import ProcessIdentity
 from orchestrator.paths import Home
 from orchestrator.project import shown_command
+from orchestrator.report import project_name
 
 if TYPE_CHECKING:
     import psutil
@@ -154,12 +155,6 @@ def _recorded(home: Home, row: PageRow, memory: Memory) -> LiveRun | None:
         heard=RunDirectory(home.run(row.run_id)).heard() if away else None,
         unsupervised=state == "dead",
     )
-
-
-def project_name(url: str, subdir: str) -> str:
-    """What a project is called, by its URL and its folder in there: `wine`, `wine#models/small`."""
-    name = url.rstrip("/").rpartition("/")[2].removesuffix(".git")
-    return f"{name}#{subdir}" if subdir else name
 
 
 def _beginnings(home: Home, connection: sqlite3.Connection, memory: Memory) -> list[Beginning]:

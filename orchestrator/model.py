@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from orchestrator.errors import OrchError
+
 Status = Literal["running", "finished", "failed", "stopped", "lost", "orphaned"]
 """`failed`: ended with another exit code than 0. `stopped`: by a person or a signal to orch. `lost`: its supervisor
 died and so did the program. `orphaned`: its supervisor died, the program lives."""
@@ -152,6 +154,64 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class Dataset:
+    """Data that a program says it used. What it is, in the program's words: nothing here was looked at."""
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    schema: str | None = None
+    profile: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What it was used for is `mlflow.data.context`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """The last point of a metric that was logged for a model, on a dataset if one was named."""
+
+    metric: Metric
+    dataset: str | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedModel:
+    """A model that a run logged, as MLflow 3 has it. Its files are outputs of the run, below `folder`.
+
+    Times are in milliseconds since the epoch.
+    """
+
+    model_id: str
+    name: str
+    folder: str
+    created: int
+    updated: int
+    state: Literal["pending", "ready", "failed"] = "pending"
+    kind: str = ""
+    """`model_type` in MLflow: what the program calls it, as "agent"; often nothing."""
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    measures: tuple[Measure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tracking:
+    """What a program told through the tracking API that has no other place in the record."""
+
+    datasets: tuple[Dataset, ...] = ()
+    models: tuple[LoggedModel, ...] = ()
+    """Those that this run made."""
+    models_in: tuple[str, ...] = ()
+    """The ids of models that it used."""
+    models_out: tuple[tuple[str, int], ...] = ()
+    """The ids of models that it calls its own, with the step at which it had them."""
+    deleted: bool = False
+    """It was put away: lists leave it out. Nothing of it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What the process tree used: seconds, and bytes (peak resident memory is sampled over the whole tree).
 
@@ -181,10 +241,14 @@ class ProcessIdentity:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run: its spec and what became of it. Times are RFC 3339 in UTC. `reason` says how an unusual end came."""
+    """A run: its spec and what became of it. Times are RFC 3339 in UTC. `reason` says how an unusual end came.
+
+    A run that was only logged, through the tracking API, has no spec: nobody knows what made its results.
+    """
 
     run_id: str
-    spec: RunSpec
+    pinned: RunSpec | None
+    """The spec, asked for by those who can do without; others ask for `spec`."""
     status: Status
     started_at: str
     ended_at: str | None = None
@@ -210,6 +274,17 @@ class RunRecord:
     child: ProcessIdentity | None = None
     notes: tuple[str, ...] = ()
     """Sentences for people: what orch noticed (a drifted environment, an input written through a link, ...)."""
+    tracking: Tracking = field(default_factory=Tracking)
+
+    @property
+    def spec(self) -> RunSpec:
+        """What was run. Raises OrchError of a run that was only logged."""
+        if self.pinned is None:
+            raise OrchError(
+                f"run {self.run_id[:16]} was only logged, not run by orch: its commit, command and environment "
+                "are not known, so it can't be replayed, bundled or compared as a run."
+            )
+        return self.pinned
 
 
 def latest_metrics(record: RunRecord) -> dict[str, float]:

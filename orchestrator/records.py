@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from orchestrator.canonical import number_from_json, number_to_json, sha256_of
+from orchestrator.canonical import number_to_json, sha256_of
 from orchestrator.errors import OrchError
+from orchestrator.fields import fields_to_json, metric_from_json, metric_to_json
 from orchestrator.model import (
     EnvironmentRef,
     Input,
@@ -19,9 +20,11 @@ from orchestrator.model import (
     Source,
     Status,
     Submodule,
+    Tracking,
     Usage,
     latest_metrics,
 )
+from orchestrator.tracked import TRACKED_STEPS, tracking_to_json
 
 SPEC_VERSION = 1
 """Version of the JSON form of a RunSpec. An unknown one is refused."""
@@ -129,8 +132,8 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "reason": record.reason,
         "name": record.name,
         "experiment": record.experiment,
-        "spec": spec_to_json(record.spec),
-        "spec_id": spec_id(record.spec),
+        "spec": None if record.pinned is None else spec_to_json(record.pinned),
+        "spec_id": None if record.pinned is None else spec_id(record.pinned),
         "params": dict(record.params),
         "metrics": {name: number_to_json(value) for name, value in latest_metrics(record).items()},
         "tags": dict(record.tags),
@@ -144,6 +147,7 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "parent": record.parent,
         "bundle": record.bundle,
         "notes": list(record.notes),
+        "tracking": tracking_to_json(record.tracking),
     }
 
 
@@ -160,30 +164,6 @@ def output_to_json(output: Output) -> dict[str, Any]:
     return value
 
 
-def metric_to_json(point: Metric) -> dict[str, Any]:
-    """The JSON object of a metric point."""
-    return fields_to_json(point) | {"value": number_to_json(point.value)}
-
-
-def metric_from_json(value: Mapping[str, Any]) -> Metric:
-    """A metric point of a journal or an events file.
-
-    Raises ValueError, KeyError or TypeError when it is none; `step` and `timestamp` are signed 64-bit numbers.
-    """
-    name, number = str(value["name"]), number_from_json(value["value"])
-    return Metric(name, number, _int64(value.get("step", 0)), _int64(value.get("timestamp", 0)))
-
-
-def _int64(value: Any) -> int:
-    try:
-        number = int(value)
-    except OverflowError as error:  # of an infinity
-        raise ValueError(f"not an integer: {value!r}") from error
-    if not -(2**63) <= number < 2**63:
-        raise ValueError(f"no 64-bit integer: {value!r}")
-    return number
-
-
 # --- the journal of a run ---------------------------------------------------------------------------------------
 
 
@@ -193,7 +173,9 @@ def record_from_journal(run_id: str, events: Sequence[Mapping[str, Any]]) -> Run
     Each event is an object with a key `event`: `created` (spec, started_at, name, experiment, params, tags, host,
     supervisor, replay_of, parent, bundle), `started` (child), `logged` (metrics, params, tags: what the program said),
     `tags` (values; null removes), `note` (text), `orphaned`, `ended` (status, exit_code, reason, ended_at,
-    outputs, usage), `verdict` (verdict), `named` (name). Unknown events are passed over.
+    outputs, usage), `verdict` (verdict), `named` (name). Of the tracking API: `output` (output), `moved` (experiment),
+    `resumed`, `deleted` (deleted), `dataset` (dataset), `model` (model), `measured` (model_id, measure), `model gone`
+    (model_id), `models used` (models_in, models_out). Unknown events are passed over.
 
     A run that was given up as `lost` may live after all, on a machine that could not be heard: the end that its own
     supervisor tells stands, whichever of the two was written first.
@@ -214,7 +196,7 @@ def journal_events(record: RunRecord) -> list[dict[str, Any]]:
     """The events that make `record` when `record_from_journal` reads them."""
     created = {
         "event": "created",
-        "spec": spec_to_json(record.spec),
+        "spec": None if record.pinned is None else spec_to_json(record.pinned),
         "started_at": record.started_at,
         "name": record.name,
         "experiment": record.experiment,
@@ -244,13 +226,15 @@ def journal_events(record: RunRecord) -> list[dict[str, Any]]:
         events.append(ended)
     if record.verdict is not None:
         events += [{"event": "verdict", "verdict": dict(record.verdict)}]
+    if record.tracking != Tracking():
+        events += [{"event": "tracking", "tracking": tracking_to_json(record.tracking)}]
     return events
 
 
 def _created(run_id: str, event: Mapping[str, Any]) -> RunRecord:
     return RunRecord(
         run_id=run_id,
-        spec=spec_from_json(event["spec"]),
+        pinned=None if event["spec"] is None else spec_from_json(event["spec"]),
         status="running",
         started_at=event["started_at"],
         params=dict(event.get("params", {})),
@@ -283,12 +267,17 @@ def _ended(record: RunRecord, event: Mapping[str, Any]) -> RunRecord:
         exit_code=event.get("exit_code"),
         reason=event.get("reason"),
         ended_at=event.get("ended_at"),
-        outputs=tuple(Output(**o) for o in event.get("outputs", ())),
+        outputs=_added(record.outputs, [Output(**o) for o in event.get("outputs", ())]),
         usage=Usage(**event.get("usage", {})),
     )
 
 
-_STEPS = {
+def _added(outputs: Sequence[Output], more: Sequence[Output]) -> tuple[Output, ...]:
+    """All of them; the later of two with one path stands where the earlier stood."""
+    return tuple({output.path: output for output in (*outputs, *more)}.values())
+
+
+_STEPS: dict[str, Callable[[RunRecord, Mapping[str, Any]], RunRecord]] = {
     "started": lambda r, e: replace(r, child=_identity(e.get("child"))),
     "logged": lambda r, e: _tagged(replace(r, params={**r.params, **e.get("params", {})}), e.get("tags", {})),
     "tags": lambda r, e: _tagged(r, e["values"]),
@@ -297,13 +286,12 @@ _STEPS = {
     "verdict": lambda r, e: replace(r, verdict=e["verdict"]),
     "named": lambda r, e: replace(r, name=e["name"]),
     "ended": _ended,
+    "output": lambda r, e: replace(r, outputs=_added(r.outputs, [Output(**e["output"])])),
+    "moved": lambda r, e: replace(r, experiment=e["experiment"]),
+    "resumed": lambda r, _: replace(r, status="running", ended_at=None, reason=None),
+    **TRACKED_STEPS,
 }
 
 
 def _identity(value: Mapping[str, Any] | None) -> ProcessIdentity | None:
     return None if value is None else ProcessIdentity(**value)
-
-
-def fields_to_json(value: Any) -> dict[str, Any]:
-    """The JSON object of a slotted dataclass whose fields are plain: a Usage, a ProcessIdentity, an Input."""
-    return {name: getattr(value, name) for name in value.__slots__}

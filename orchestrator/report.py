@@ -39,3 +39,14 @@ def seldom(report: Report) -> Report:
             report(phase, text, done=done, total=total)
 
     return say
+
+
+def project_name(url: str | None, subdir: str | None) -> str:
+    """What a project is called, by its URL and its folder in there: `wine`, `wine#models/small`.
+
+    A run that was only logged has none.
+    """
+    if url is None:
+        return "(logged)"
+    name = url.rstrip("/").rpartition("/")[2].removesuffix(".git")
+    return f"{name}#{subdir}" if subdir else name

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from orchestrator import journal
 from orchestrator.model import (
+    Dataset,
     EnvironmentRef,
     Input,
+    LoggedModel,
+    Measure,
     Metric,
     Output,
     ProcessIdentity,
@@ -20,6 +23,7 @@ from orchestrator.model import (
     RunSpec,
     Source,
     Submodule,
+    Tracking,
     Usage,
     new_run_id,
 )
@@ -61,7 +65,7 @@ def running(**changes: Any) -> RunRecord:
     """A typical run that has begun."""
     record = RunRecord(
         run_id=new_run_id(),
-        spec=made_spec(),
+        pinned=made_spec(),
         status="running",
         started_at="2026-11-23T07:00:00.000Z",
         params={"alpha": "5.1", "l1_ratio": "0.1"},
@@ -182,16 +186,50 @@ HOSTS = st.dictionaries(
 IDENTITIES = st.builds(
     ProcessIdentity, machine=UNICODE, boot=UNICODE, pid=st.integers(1, 2**22), start=st.floats(0, 1e12)
 )
+DATASETS = st.builds(
+    Dataset,
+    name=ANY_TEXT,
+    digest=UNICODE,
+    source_type=UNICODE,
+    source=ANY_TEXT,
+    schema=st.none() | ANY_TEXT,
+    profile=st.none() | ANY_TEXT,
+    tags=TEXTS,
+)
+MODELS = st.builds(
+    LoggedModel,
+    model_id=HEX64.map(lambda digits: f"m-{digits[:32]}"),
+    name=ANY_TEXT,
+    folder=ANY_TEXT,
+    created=INT64,
+    updated=INT64,
+    state=st.sampled_from(["pending", "ready", "failed"]),
+    kind=UNICODE,
+    params=TEXTS,
+    tags=TEXTS,
+    measures=st.lists(
+        st.builds(Measure, metric=METRICS, dataset=st.none() | ANY_TEXT, digest=st.none() | UNICODE), max_size=2
+    ).map(tuple),
+)
+TRACKINGS = st.builds(
+    Tracking,
+    datasets=st.lists(DATASETS, max_size=2).map(tuple),
+    models=st.lists(MODELS, max_size=2, unique_by=lambda model: model.model_id).map(tuple),
+    models_in=st.lists(UNICODE, max_size=2).map(tuple),
+    models_out=st.lists(st.tuples(UNICODE, INT64), max_size=2).map(tuple),
+    deleted=st.booleans(),
+)
 RECORDS = st.builds(
     RunRecord,
     run_id=RUN_IDS,
-    spec=SPECS,
+    pinned=st.none() | SPECS,
+    tracking=st.just(Tracking()) | TRACKINGS,
     status=st.sampled_from(["finished", "failed", "stopped", "lost"]),
     started_at=TIMES,
     ended_at=st.none() | TIMES,
     exit_code=st.none() | st.integers(0, 255),
     reason=st.none() | ANY_TEXT,
-    outputs=st.lists(OUTPUTS, max_size=3).map(tuple),
+    outputs=st.lists(OUTPUTS, max_size=3, unique_by=lambda output: output.path).map(tuple),
     params=TEXTS,
     metrics=st.lists(METRICS, max_size=8).map(tuple),
     tags=TEXTS,
@@ -214,6 +252,8 @@ RECORDS = st.builds(
     child=st.none() | IDENTITIES,
     notes=st.lists(ANY_TEXT, max_size=2).map(tuple),
 )
+RUNS = RECORDS.filter(lambda record: record.pinned is not None)
+"""Those that were not only logged."""
 
 
 def same(one: object, other: object) -> bool:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from made_records import RECORDS, SPECS, finished, made_spec, running, same
 
 from orchestrator.errors import OrchError
+from orchestrator.fields import metric_from_json
 from orchestrator.model import Metric, RunRecord, RunSpec, latest_metrics, new_run_id
 from orchestrator.records import (
     journal_events,
-    metric_from_json,
     record_from_journal,
     record_to_json,
     spec_from_json,

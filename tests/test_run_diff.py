@@ -39,17 +39,17 @@ def only(found: RunDiff) -> dict[str, tuple[Change, ...]]:
     [
         ({"status": "failed"}, "result", "status"),
         ({"exit_code": 3}, "result", "exit_code"),
-        ({"spec": replace(SPEC, source=replace(SPEC.source, url="file:///x"))}, "source", "url"),
-        ({"spec": replace(SPEC, source=replace(SPEC.source, subdir="x"))}, "source", "subdir"),
-        ({"spec": replace(SPEC, entry_point="other")}, "command", "entry_point"),
-        ({"spec": replace(SPEC, command="python")}, "command", "command"),
-        ({"spec": replace(SPEC, paths=("alpha",))}, "command", "path_parameters"),
-        ({"spec": replace(SPEC, stdin="inputs/data")}, "command", "stdin"),
+        ({"pinned": replace(SPEC, source=replace(SPEC.source, url="file:///x"))}, "source", "url"),
+        ({"pinned": replace(SPEC, source=replace(SPEC.source, subdir="x"))}, "source", "subdir"),
+        ({"pinned": replace(SPEC, entry_point="other")}, "command", "entry_point"),
+        ({"pinned": replace(SPEC, command="python")}, "command", "command"),
+        ({"pinned": replace(SPEC, paths=("alpha",))}, "command", "path_parameters"),
+        ({"pinned": replace(SPEC, stdin="inputs/data")}, "command", "stdin"),
         ({"params": {**SPEC.parameters, "depth": "3"}}, "logged_parameters", "depth"),
         ({"params": {**SPEC.parameters, "alpha": "3"}}, "logged_parameters", "alpha"),
-        ({"spec": replace(SPEC, inputs=(replace(DATA, sha256="f" * 64),))}, "inputs", "inputs/data"),
-        ({"spec": replace(SPEC, inputs=(DATA, Input("x", "x", "0" * 64, 1)))}, "inputs", "x"),
-        ({"spec": replace(SPEC, variables={"TZ": "CET", "LANG": "C.UTF-8"})}, "variables", "TZ"),
+        ({"pinned": replace(SPEC, inputs=(replace(DATA, sha256="f" * 64),))}, "inputs", "inputs/data"),
+        ({"pinned": replace(SPEC, inputs=(DATA, Input("x", "x", "0" * 64, 1)))}, "inputs", "x"),
+        ({"pinned": replace(SPEC, variables={"TZ": "CET", "LANG": "C.UTF-8"})}, "variables", "TZ"),
         ({"host": {**HOST, "kernel": "6.2"}}, "host", "kernel"),
         ({"host": {**HOST, "variables": {"HOME": "/home/ada"}}}, "host_variables", "OMP_NUM_THREADS"),
         ({"metrics": (Metric("rmse", 0.4), Metric("mae", 0.5), Metric("r2", 0.5))}, "metrics", "rmse"),
@@ -73,7 +73,7 @@ def test_one_thing_that_differs_is_the_one_that_is_told(
     [{"as_of": "2026-01-01T00:00:00Z"}, {"platform": "osx-64"}, {"link_scripts": ("x",)}, {"paths": ("src",)}],
 )
 def test_the_environment_differs_in_more_than_its_lock(home: Home, changes: dict[str, Any]) -> None:
-    other = finished(spec=replace(SPEC, environment=replace(SPEC.environment, **changes)))
+    other = finished(pinned=replace(SPEC, environment=replace(SPEC.environment, **changes)))
     found = diff_runs(finished(), other, home=home)
     assert [change.name for change in only(found)["environment"]] == list(changes)
     assert found.notes == ()
@@ -145,9 +145,9 @@ def test_what_a_bundle_leaves_out_of_the_hosts_variables_is_no_difference(home: 
 
 def test_where_the_file_of_a_parameter_lay_is_no_difference_to_a_run_that_was_imported(home: Home) -> None:
     spec = replace(SPEC, parameters={**SPEC.parameters, "data": "inputs/data"}, paths=("data",))
-    one = finished(spec=spec, params={**spec.parameters, "data": "/home/ada/data"})
-    assert diff_runs(one, finished(spec=spec, params=spec.parameters), home=home)
-    assert not diff_runs(one, finished(spec=spec, params=spec.parameters, bundle="b" * 64), home=home)
+    one = finished(pinned=spec, params={**spec.parameters, "data": "/home/ada/data"})
+    assert diff_runs(one, finished(pinned=spec, params=spec.parameters), home=home)
+    assert not diff_runs(one, finished(pinned=spec, params=spec.parameters, bundle="b" * 64), home=home)
 
 
 def test_a_run_that_goes_on_is_told(home: Home) -> None:
@@ -159,19 +159,19 @@ def test_a_run_that_goes_on_is_told(home: Home) -> None:
 def test_secrets_are_told_where_one_run_has_them_and_named_where_both_have(home: Home) -> None:
     spec = replace(SPEC, parameters={**SPEC.parameters, "key": ""}, secret_parameters=("key",))
     host = {**HOST, "variables": {"MLFLOW_TRACKING_TOKEN": ""}}
-    one = finished(spec=spec, params=spec.parameters, host=host)
+    one = finished(pinned=spec, params=spec.parameters, host=host)
     found = diff_runs(one, one, home=home)
     assert not found
     assert found.not_recorded == {"parameters": ("key",), "variables": (), "host_variables": ("MLFLOW_TRACKING_TOKEN",)}
     open_spec = replace(spec, parameters={**spec.parameters, "key": "1"}, secret_parameters=())
-    found = diff_runs(one, finished(spec=open_spec, params=open_spec.parameters, host=host), home=home)
+    found = diff_runs(one, finished(pinned=open_spec, params=open_spec.parameters, host=host), home=home)
     assert found.sections["parameters"] == (Change("key", "(not recorded)", "1"),)
 
 
 def test_what_is_not_here_is_told_and_the_rest_compared(home: Home) -> None:
     source = replace(SPEC.source, commit="1" * 40, tree="2" * 40)
     spec = replace(SPEC, source=source, environment=EnvironmentRef("3" * 64, "linux-64"), command="x")
-    found = diff_runs(finished(), finished(spec=spec), home=home)
+    found = diff_runs(finished(), finished(pinned=spec), home=home)
     assert (found.code, found.packages) == (None, None)
     assert ["files of the two commits" in found.notes[0], "packages of the two" in found.notes[1]] == [True, True]
     assert set(only(found)) == {"source", "command", "environment"}
@@ -188,7 +188,7 @@ def test_packages_are_what_their_files_are_and_not_where_they_came_from(home: Ho
         write_lock(home, [package("same", "0", channel="b"), package("new", "1"), package("other", "3")]),
     ]
     specs = [replace(SPEC, environment=EnvironmentRef(lock_id, "linux-64")) for lock_id in locks]
-    found = diff_runs(*(finished(spec=spec) for spec in specs), home=home)
+    found = diff_runs(*(finished(pinned=spec) for spec in specs), home=home)
     assert found.packages == PackageChanges(
         added=(package("new", "1"),),
         removed=(package("gone", "1"),),
@@ -209,4 +209,4 @@ def test_specs_without_differences_have_one_id(home: Home, one: RunSpec, other: 
 
 
 def _record(spec: RunSpec) -> RunRecord:
-    return finished(spec=spec, params=spec.parameters)
+    return finished(pinned=spec, params=spec.parameters)

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 
 from orchestrator.canonical import number_to_json
 from orchestrator.errors import OrchError
+from orchestrator.fields import metric_from_json
 from orchestrator.model import Metric
-from orchestrator.records import metric_from_json
 
 MAX_BYTES = 1 << 30
 

@@ -24,15 +24,11 @@ from orchestrator.bundle.points import points_from_lines, points_to_lines
 from orchestrator.canonical import canonical_json, local_path
 from orchestrator.environment.host import PLATFORMS
 from orchestrator.errors import OrchError
+from orchestrator.fields import fields_to_json
 from orchestrator.model import EnvironmentRef, Input, Output, RunRecord, RunSpec, Source
 from orchestrator.paths import stays_below
-from orchestrator.records import (
-    SPEC_VERSION,
-    fields_to_json,
-    output_to_json,
-    spec_id,
-    spec_to_json,
-)
+from orchestrator.records import SPEC_VERSION, output_to_json, spec_id, spec_to_json
+from orchestrator.tracked import tracking_to_json
 from orchestrator.variables import DECIDING
 
 RECORD_VERSION = 1
@@ -58,13 +54,14 @@ def carried(record: RunRecord) -> RunRecord:
     placed = {name: given[name] for name in record.spec.paths if name in given and name in record.params}
     return replace(
         record,
-        spec=replace(record.spec, inputs=inputs),
+        pinned=replace(record.spec, inputs=inputs),
         params={**record.params, **placed},
         host={**record.host, "variables": told},
         verdict=None,
         bundle=None,
         supervisor=None,
         child=None,
+        tracking=replace(record.tracking, deleted=False),
     )
 
 
@@ -89,8 +86,11 @@ def _two_files(record: RunRecord) -> tuple[bytes, bytes]:
         "spec_id": spec_id(record.spec),
         "outputs": [output_to_json(output) for output in record.outputs],
         "usage": fields_to_json(record.usage),
+        "tracking": tracking_to_json(record.tracking),
     }
-    for name in ("spec", "metrics", *_NOT_CARRIED):
+    if table["tracking"] is None:
+        del table["tracking"]
+    for name in ("pinned", "metrics", *_NOT_CARRIED):
         del table[name]
     return canonical_json(spec_to_json(record.spec)), canonical_json(table)
 
@@ -108,10 +108,10 @@ def read_run(spec: bytes, record: bytes, points: bytes) -> RunRecord:
 
     try:
         table, pinned = _object(record, RECORD_VERSION, "record"), _object(spec, SPEC_VERSION, "spec")
-        whole = {**table, "spec": pinned}
+        whole = {**table, "pinned": pinned}
         checked = TypeAdapter(RunSpec).validate_json(spec, strict=True)
         found = TypeAdapter(RunRecord).validate_json(json.dumps(whole), strict=True)
-        found = replace(found, spec=checked)
+        found = replace(found, pinned=checked)
         again = [json.loads(data) for data in _two_files(carried(found))]
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]

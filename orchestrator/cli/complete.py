@@ -70,13 +70,14 @@ def runs(_: Line) -> Candidates:
     """`latest`, and the ids and names of the newest runs."""
     from orchestrator import ledger
     from orchestrator.cli.text import age
+    from orchestrator.report import project_name
 
     with _ledger() as (_there, connection):
         found = ledger.find_runs(connection, limit=NEWEST)
         ids = [ledger.short_id(connection, row.run_id) for row in found]
     if found:
         yield "latest", "the newest run"
-    told = [f"{row.status}, {age(row.started_at)}, {_source(row.url, row.subdir)}" for row in found]
+    told = [f"{row.status}, {age(row.started_at)}, {project_name(row.url, row.subdir)}" for row in found]
     for run_id, row, text in zip(ids, found, told, strict=True):
         yield run_id, f"{row.name}: {text}" if row.name else text
     for row, text in zip(found, told, strict=True):
@@ -90,6 +91,7 @@ def live_runs(_: Line) -> Candidates:
     from orchestrator.execute.identity import state_of
     from orchestrator.execute.rundir import RunDirectory
     from orchestrator.execute.tree import processes_of
+    from orchestrator.report import project_name
 
     with _ledger() as (home, connection):
         begun = {*ledger.live_runs(connection)}
@@ -102,7 +104,7 @@ def live_runs(_: Line) -> Candidates:
                 continue
             row = rows.get(run_id)
             status = "orphaned" if gone else row.status if row else "preparing"
-            text = f"{status}, {_source(row.url, row.subdir)}" if row else status
+            text = f"{status}, {project_name(row.url, row.subdir)}" if row else status
             yield ledger.short_id(connection, run_id), text
 
 
@@ -141,11 +143,6 @@ def locks(_: Line) -> Candidates:
     for folder in sorted(home.locks.iterdir()) if home else ():
         if len(folder.name) == _LOCK_ID:
             yield folder.name[:_SHOWN_LOCK_ID], "a lock"
-
-
-def _source(url: str, subdir: str) -> str:
-    name = url.rstrip("/").rpartition("/")[2].removesuffix(".git")
-    return f"{name}#{subdir}" if subdir else name
 
 
 def _ledger() -> AbstractContextManager[tuple[Home, sqlite3.Connection]]:

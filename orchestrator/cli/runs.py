@@ -25,7 +25,7 @@ from orchestrator.execute.tree import processes_of
 from orchestrator.model import Output, Status
 from orchestrator.paths import Home, open_home, stays_below
 from orchestrator.records import spec_from_json
-from orchestrator.report import plural
+from orchestrator.report import plural, project_name
 from orchestrator.sweep import sweep
 
 
@@ -34,11 +34,13 @@ def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json
     if status is not None and status not in get_args(Status):
         raise UsageError(f"--status takes {', '.join(get_args(Status))}, not {status}.")
     with open_ledger() as (home, connection):
-        rows = ledger.find_runs(connection, limit=limit, experiment=experiment, status=status)
+        rows = ledger.find_runs(connection, limit=limit, experiment=experiment, status=status, deleted=False)
         shown = [ledger.load_run(connection, row.run_id) for row in rows]
         elsewhere = {run["run_id"]: _elsewhere(home, run) for run in shown}
         varying = {
-            spec_id for spec_id in {run["spec_id"] for run in shown} if ledger.varying_outputs(connection, spec_id)
+            spec_id
+            for spec_id in {run["spec_id"] for run in shown}
+            if spec_id is not None and ledger.varying_outputs(connection, spec_id)
         }
         ids = [ledger.short_id(connection, row.run_id) for row in rows]
     if as_json:
@@ -70,17 +72,18 @@ def show(wanted: str, *, as_json: bool) -> None:
         if as_json:
             print(json.dumps(run, indent=2))
             return
-        ref = run["spec"]["environment"]
-        packages = ledger.package_count(connection, ref["lock_id"], ref["platform"])
-        varying = ledger.varying_outputs(connection, run["spec_id"])
+        spec = run["spec"] or {"environment": None, "secret_parameters": [], "inputs": []}
+        ref = spec["environment"]
+        packages = ledger.package_count(connection, ref["lock_id"], ref["platform"]) if ref else None
+        varying = ledger.varying_outputs(connection, run["spec_id"]) if ref else []
     for label, value in _facts(run, packages, home):
         print(f"{label:<13}{text.visible(value, 1000)}")
-    secrets = run["spec"]["secret_parameters"]
+    secrets = spec["secret_parameters"]
     params = [[n, "(not recorded)" if n in secrets else text.visible(v, 300)] for n, v in run["params"].items()]
     _print_section("parameters", params)
     _print_section("metrics", [[name, text.number(value)] for name, value in run["metrics"].items()])
     _print_section("tags", [[name, text.visible(value, 300)] for name, value in run["tags"].items()])
-    _print_section("inputs", [[i["path"], text.size(i["size"]), i["sha256"][:16]] for i in run["spec"]["inputs"]])
+    _print_section("inputs", [[i["path"], text.size(i["size"]), i["sha256"][:16]] for i in spec["inputs"]])
     _print_section(
         "outputs", [[text.visible(o["path"], 300), text.size(o["size"]), o["sha256"][:16]] for o in run["outputs"]]
     )
@@ -211,9 +214,9 @@ def _elsewhere(home: Home, run: dict[str, Any]) -> str:
 
 
 def _list_row(run: dict[str, Any], elsewhere: str, varying: Container[str], *, narrow: bool) -> list[str]:
-    source = run["spec"]["source"]
-    name = source["url"].rstrip("/").rpartition("/")[2].removesuffix(".git")
-    name += f"#{source['subdir']}" if source["subdir"] else ""
+    spec = run["spec"]
+    source = spec["source"] if spec else {}
+    commit = f"@{source['commit'][:7]}{'*' if source['dirty'] else ''}" if spec and not narrow else ""
     status = run["status"] + (f" ({run['exit_code']})" if run["status"] == "failed" else "")
     if run["status"] == "finished" and run["verdict"]:
         status = run["verdict"]["result"]  # what has one has finished
@@ -224,8 +227,8 @@ def _list_row(run: dict[str, Any], elsewhere: str, varying: Container[str], *, n
         status + _doubts(run, varying) + elsewhere,
         text.age(run["started_at"]),
         _took(run),
-        text.visible(name) + ("" if narrow else f"@{source['commit'][:7]}{'*' if source['dirty'] else ''}"),
-        run["spec"]["entry_point"],
+        text.visible(project_name(source.get("url"), source.get("subdir"))) + commit,
+        spec["entry_point"] if spec else "",
         " ".join(f"{text.visible(k)}={text.number(v)}" for k, v in run["metrics"].items()),
         " ".join(f"{text.visible(k)}={text.visible(v)}" for k, v in run["params"].items()),
     ]
@@ -252,7 +255,6 @@ def _took(run: dict[str, Any]) -> str:
 
 
 def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tuple[str, str]]:
-    spec, source, ref = run["spec"], run["spec"]["source"], run["spec"]["environment"]
     yield "run", run["run_id"] + (f"  {run['name']}" if run["name"] else "")
     status = run["status"]
     if run["exit_code"]:
@@ -277,6 +279,20 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
     elif run["status"] == "orphaned":
         pids = " ".join(map(str, processes_of(run["run_id"])))
         yield "processes", f"{pids}; orch stop {run['run_id'][:16]} ends them"
+    if run["parent"]:
+        yield "child of", run["parent"]
+    if run["spec"]:
+        yield from _spec_facts(run["spec"], packages, home)
+    else:
+        yield "source", "nothing is known of it: it was only logged"
+    yield "experiment", run["experiment"]
+    if run["spec"]:
+        yield "host", f"{run['host'].get('hostname', '?')}, {run['host'].get('cpu', '?')}"
+        yield "spec id", run["spec_id"]
+
+
+def _spec_facts(spec: dict[str, Any], packages: int | None, home: Home) -> Iterator[tuple[str, str]]:
+    source, ref = spec["source"], spec["environment"]
     yield "source", source["url"] + (f"#{source['subdir']}" if source["subdir"] else "")
     yield "commit", source["commit"] + _origin(spec)
     yield "command", f"{spec['entry_point']}: {text.visible(spec['command'], 300)}"
@@ -286,9 +302,6 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
     for platform, lock_id in ref.get("others", {}).items():
         yield "", f"{lock_id[:16]}, {platform}, for a replay there"
     yield "lock", str(environment.lock_path(home, ref["lock_id"]))
-    yield "experiment", run["experiment"]
-    yield "host", f"{run['host'].get('hostname', '?')}, {run['host'].get('cpu', '?')}"
-    yield "spec id", run["spec_id"]
 
 
 def _origin(spec: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.canonical import number_from_json, number_to_json
-from orchestrator.records import metric_from_json
+from orchestrator.fields import metric_from_json
 from orchestrator.variables import is_secret
 
 MAX_BROKEN_SHOWN = 20

@@ -21,11 +21,12 @@ from orchestrator.execute.outputs import Inventory, WorkDirectory, collect_outpu
 from orchestrator.execute.rundir import ProgressWriter, RunDirectory, now_text
 from orchestrator.execute.supervisor import Ended, Interrupted, NotStartedError, Program, StopRequest, supervise
 from orchestrator.execute.viewers import Viewers
+from orchestrator.fields import fields_to_json
 from orchestrator.files import remove_tree
 from orchestrator.inputs import Placed, place_inputs, store_input, written_through
 from orchestrator.model import Output, RunRecord, RunSpec
 from orchestrator.paths import Home
-from orchestrator.records import fields_to_json, output_to_json, record_from_journal, spec_to_json
+from orchestrator.records import output_to_json, record_from_journal, spec_to_json
 from orchestrator.report import Report, plural
 from orchestrator.variables import SYSTEM_PATH, host_variables
 

@@ -19,7 +19,7 @@ from orchestrator.execute.identity import identify
 from orchestrator.execute.rundir import HEARTBEAT_SECONDS, ProgressWriter, RunDirectory
 from orchestrator.execute.supervisor import Interrupted, listen_for_signals
 from orchestrator.execute.viewers import Viewers, Watched, open_viewers
-from orchestrator.records import fields_to_json
+from orchestrator.fields import fields_to_json
 
 SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 

@@ -5,6 +5,14 @@ standard library only.
 """
 
 from orchestrator.ledger.connection import connect, network_file_system
+from orchestrator.ledger.experiments import (
+    Experiment,
+    NameTakenError,
+    all_experiments,
+    change_experiment,
+    create_experiment,
+    find_experiment,
+)
 from orchestrator.ledger.kept import (
     blobs_of,
     folder_inputs,
@@ -35,19 +43,24 @@ from orchestrator.ledger.write import (
     has_environment,
     remove_run,
     write_environment,
-    write_experiment,
     write_record,
 )
 
 __all__ = [
     "CANDIDATES",
+    "Experiment",
+    "NameTakenError",
     "RunRow",
+    "all_experiments",
     "append_metrics",
     "blobs_of",
+    "change_experiment",
     "connect",
+    "create_experiment",
     "experiment_id",
     "experiment_name",
     "find_by_spec",
+    "find_experiment",
     "find_runs",
     "folder_inputs",
     "has_environment",
@@ -70,6 +83,5 @@ __all__ = [
     "varying_outputs",
     "version_key",
     "write_environment",
-    "write_experiment",
     "write_record",
 ]

@@ -14,7 +14,10 @@ from orchestrator.ledger.values import from_real, from_text
 
 @dataclass(frozen=True, slots=True)
 class PageRow:
-    """A run as a line shows it. `verdict` is a replay's result; metrics are last values, by name."""
+    """A run as a line shows it. `verdict` is a replay's result; metrics are last values, by name.
+
+    One that was only logged has no url, commit and subdir.
+    """
 
     run_id: str
     status: str
@@ -22,9 +25,9 @@ class PageRow:
     name: str | None
     started_at: str
     wall_seconds: float | None
-    url: str
-    commit: str
-    subdir: str
+    url: str | None
+    commit: str | None
+    subdir: str | None
     dirty: bool
     hostname: str | None
     verdict: str | None
@@ -56,18 +59,19 @@ def matching_runs(connection: sqlite3.Connection, text: str = "") -> tuple[str, 
         return tuple(run_id for (run_id,) in rows)
 
 
-_ENDED = "SELECT run_id FROM runs WHERE status NOT IN ('running', 'orphaned') ORDER BY run_id DESC"
+_ENDED = "SELECT run_id FROM runs WHERE status NOT IN ('running', 'orphaned') AND NOT deleted ORDER BY run_id DESC"
 
 _SEARCHED = """
 lower(
-    run_id || ' ' || coalesce(runs.name, '') || ' ' || status || ' ' || url || '#' || subdir || ' ' || commit_id
-    || ' ' || entry_point || ' ' || experiments.name || ' ' || coalesce(json_extract(verdict, '$.result'), '')
+    run_id || ' ' || coalesce(runs.name, '') || ' ' || status || ' '
+    || coalesce(url || '#' || subdir || ' ' || commit_id || ' ' || entry_point, '(logged)')
+    || ' ' || experiments.name || ' ' || coalesce(json_extract(verdict, '$.result'), '')
 )
 """
 
 _MATCHING = """
 SELECT run_id FROM runs JOIN experiments USING (experiment_id)
-WHERE status NOT IN ('running', 'orphaned') AND NOT EXISTS (
+WHERE status NOT IN ('running', 'orphaned') AND NOT runs.deleted AND NOT EXISTS (
     SELECT 1 FROM json_each(:words) AS word
     WHERE NOT instr(SEARCHED, word.value) AND NOT EXISTS (
         SELECT 1 FROM params WHERE params.run_id = runs.run_id AND instr(lower(key || '=' || params.value), word.value)

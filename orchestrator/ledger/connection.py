@@ -13,7 +13,7 @@ from orchestrator.errors import OrchError
 from orchestrator.ledger.values import version_key
 from orchestrator.paths import Home
 
-VERSION = 5
+VERSION = 6
 """The version of the schema, in the file's `user_version`. A newer one is refused; an older one is migrated."""
 
 APPLICATION_ID = 0x6F726368

@@ -9,9 +9,10 @@ from orchestrator.ledger.connection import telling
 
 
 def live_runs(connection: sqlite3.Connection) -> list[str]:
-    """The ids of the runs that the ledger holds for running or orphaned."""
+    """The ids of the runs that the ledger holds for running or orphaned; not those that are only logged."""
+    query = "SELECT run_id FROM runs WHERE status IN ('running', 'orphaned') AND spec_id IS NOT NULL"
     with telling(connection):
-        rows = connection.execute("SELECT run_id FROM runs WHERE status IN ('running', 'orphaned')").fetchall()
+        rows = connection.execute(query).fetchall()
     return [row[0] for row in rows]
 
 
@@ -27,7 +28,9 @@ def uncompared_runs(connection: sqlite3.Connection) -> list[str]:
 
 def runs_by_lock(connection: sqlite3.Connection) -> Counter[str]:
     """How many runs name each lock, as theirs or as the one of another platform."""
-    query = "SELECT lock_id FROM runs UNION ALL SELECT value FROM runs, json_each(other_locks)"
+    query = (
+        "SELECT lock_id FROM runs WHERE lock_id IS NOT NULL UNION ALL SELECT value FROM runs, json_each(other_locks)"
+    )
     with telling(connection):
         return Counter(row[0] for row in connection.execute(query))
 

@@ -25,25 +25,25 @@ CANDIDATES = 5
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run as a list shows it; the fields are those of the record and its spec."""
+    """A run as a list shows it; the fields are those of the record and its spec, which one only logged lacks."""
 
     run_id: str
     status: str
     exit_code: int | None
     name: str | None
     experiment: str
-    spec_id: str
+    spec_id: str | None
     started_at: str
     ended_at: str | None
     wall_seconds: float | None
-    url: str
-    commit: str
-    subdir: str
+    url: str | None
+    commit: str | None
+    subdir: str | None
     revision: str | None
     dirty: bool
-    entry_point: str
-    lock_id: str
-    platform: str
+    entry_point: str | None
+    lock_id: str | None
+    platform: str | None
     replay_of: str | None
     parent: str | None
     hostname: str | None
@@ -58,14 +58,16 @@ def find_runs(
     name: str | None = None,
     replay_of: str | None = None,
     parent: str | None = None,
+    deleted: bool = True,
 ) -> list[RunRow]:
-    """The runs for which all that is given holds, newest first, at most `limit`."""
+    """The runs for which all that is given holds, newest first, at most `limit`; with those that were put away."""
     wanted = {
         "experiment": to_text(experiment),
         "status": status,
         "name": to_text(name),
         "replay_of": replay_of,
         "parent": parent,
+        "deleted": deleted,
         "limit": -1 if limit is None else limit,
     }
     with telling(connection):
@@ -82,6 +84,7 @@ WHERE (:experiment IS NULL OR experiments.name = :experiment)
     AND (:name IS NULL OR runs.name = :name)
     AND (:replay_of IS NULL OR replay_of = :replay_of)
     AND (:parent IS NULL OR parent = :parent)
+    AND (:deleted OR NOT runs.deleted)
 ORDER BY run_id DESC LIMIT :limit
 """
 
@@ -128,6 +131,7 @@ def load_run(connection: sqlite3.Connection, run_id: str) -> dict[str, Any]:
             "parent": row["parent"],
             "bundle": row["bundle"],
             "notes": _notes(connection, run_id),
+            "tracking": None if row["tracking"] is None else json.loads(row["tracking"]),
         }
 
 
@@ -141,13 +145,15 @@ def load_metric(connection: sqlite3.Connection, run_id: str, name: str) -> list[
 
 _LOAD = """
 SELECT runs.*, experiments.name AS experiment, specs.canonical, hosts.facts
-FROM runs JOIN experiments USING (experiment_id) JOIN specs USING (spec_id) JOIN hosts USING (host_id)
+FROM runs JOIN experiments USING (experiment_id) LEFT JOIN specs USING (spec_id) JOIN hosts USING (host_id)
 WHERE run_id = ?
 """
 
 
-def _spec(connection: sqlite3.Connection, run_id: str, row: sqlite3.Row) -> dict[str, Any]:
-    """The JSON of the run's spec: its portable part, and what the run alone knows."""
+def _spec(connection: sqlite3.Connection, run_id: str, row: sqlite3.Row) -> dict[str, Any] | None:
+    """The JSON of the run's spec: its portable part, and what the run alone knows; None for one only logged."""
+    if row["canonical"] is None:
+        return None
     spec: dict[str, Any] = json.loads(row["canonical"])
     spec["entry_point"] = from_text(row["entry_point"])
     # What is empty has no place in the portable part.

@@ -13,6 +13,7 @@ from pathlib import Path
 from orchestrator import journal
 from orchestrator.errors import OrchError
 from orchestrator.ledger.connection import BUSY_SECONDS, check_version, connect, telling, transaction
+from orchestrator.ledger.experiments import put_experiments
 from orchestrator.ledger.write import (
     Package,
     drop_run,
@@ -20,7 +21,6 @@ from orchestrator.ledger.write import (
     put_environment,
     put_record,
     remove_run,
-    write_experiment,
 )
 from orchestrator.model import RunRecord
 from orchestrator.paths import Home
@@ -28,8 +28,6 @@ from orchestrator.records import record_from_journal
 from orchestrator.report import Report
 
 JOURNAL = "journal.jsonl"
-EXPERIMENTS = "experiments.jsonl"
-"""The journal of experiments, in the home: `{"event": "created", "name": ...}`."""
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -141,7 +139,7 @@ def _scratch() -> sqlite3.Connection:
 def _fill(fresh: sqlite3.Connection, home: Home, report: Report) -> dict[str, int]:
     """Index all runs; the size that each journal had before it was read."""
     sizes: dict[str, int] = {}
-    _add_experiments(fresh, home)
+    put_experiments(fresh, home)
     run_ids = _run_ids(home)
     for done, run_id in enumerate(run_ids, 1):
         sizes[run_id] = _journal_size(home, run_id)
@@ -156,13 +154,6 @@ def _fill(fresh: sqlite3.Connection, home: Home, report: Report) -> dict[str, in
             report("ledger", sentence)
         report("ledger", "runs", done=done, total=len(run_ids))
     return sizes
-
-
-def _add_experiments(connection: sqlite3.Connection, home: Home) -> None:
-    events, _ = journal.read(home.root / EXPERIMENTS)
-    for event in events:
-        if event.get("event") == "created" and isinstance(name := event.get("name"), str):
-            write_experiment(connection, name)
 
 
 def _add_packages(
@@ -226,7 +217,7 @@ def _replace_file(fresh: sqlite3.Connection, path: Path) -> None:
 
 def _catch_up(home: Home, live: sqlite3.Connection, sizes: dict[str, int]) -> None:
     """Index what other processes added to journals since they were read, or removed."""
-    _add_experiments(live, home)
+    put_experiments(live, home)
     for run_id in _run_ids(home):
         if sizes.pop(run_id, None) != _journal_size(home, run_id):
             with contextlib.suppress(OrchError):

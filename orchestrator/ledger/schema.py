@@ -230,23 +230,81 @@ MIGRATIONS(name="0004_bundles")(_bundles)
 
 def _unmeasured_use(database: Database) -> None:
     # What nobody measured is NULL. SQLite takes no NOT NULL back, so the table is made again.
-    made = dict(database.execute("SELECT name, sql FROM sqlite_schema WHERE tbl_name = 'runs' AND sql IS NOT NULL"))
-    table = made.pop("runs").replace("CREATE TABLE runs ", "CREATE TABLE runs_again ")
-    for column in _USE:
-        table = table.replace(f"{column} NOT NULL", column)
-    for statement in (table, *_AGAIN.strip().split(";\n"), *made.values()):
-        database.execute(statement)
+    _make_runs_again(database, {f"{column} NOT NULL": column for column in _USE}, _FORGET_UNMEASURED)
 
 
 _USE = ("wall_seconds REAL", "cpu_seconds REAL", "peak_memory INTEGER", "read_bytes INTEGER", "written_bytes INTEGER")
 
-_AGAIN = """
-INSERT INTO runs_again SELECT * FROM runs;
+_FORGET_UNMEASURED = """
 UPDATE runs_again
     SET wall_seconds = NULL, cpu_seconds = NULL, peak_memory = NULL, read_bytes = NULL, written_bytes = NULL
-    WHERE wall_seconds = 0 AND cpu_seconds = 0 AND peak_memory = 0 AND read_bytes = 0 AND written_bytes = 0;
-DROP TABLE runs;
-ALTER TABLE runs_again RENAME TO runs
+    WHERE wall_seconds = 0 AND cpu_seconds = 0 AND peak_memory = 0 AND read_bytes = 0 AND written_bytes = 0
 """
 
+
+def _make_runs_again(database: Database, changes: dict[str, str], change_rows: str | None = None) -> None:
+    made = dict(database.execute("SELECT name, sql FROM sqlite_schema WHERE tbl_name = 'runs' AND sql IS NOT NULL"))
+    table = made.pop("runs").replace('CREATE TABLE "runs"', "CREATE TABLE runs")
+    for before, after in {"CREATE TABLE runs ": "CREATE TABLE runs_again ", **changes}.items():
+        table = table.replace(before, after)
+    database.execute(table)
+    database.execute("INSERT INTO runs_again SELECT * FROM runs")
+    if change_rows is not None:
+        database.execute(change_rows)
+    for statement in ("DROP TABLE runs", "ALTER TABLE runs_again RENAME TO runs", *made.values()):
+        database.execute(statement)
+
+
 MIGRATIONS(name="0005_unmeasured_use")(_unmeasured_use)
+
+
+def _tracking(database: Database) -> None:
+    # A run that was only logged has no spec. `tracking` is JSON, NULL for most runs; times of experiments are in
+    # milliseconds since the epoch, and NULL where nobody told.
+    nulls = {f"{column} NOT NULL": column for column in _SPEC}
+    _make_runs_again(database, nulls)
+    for statement in _TRACKING.strip().split(";\n"):
+        database.execute(statement)
+
+
+_SPEC = (
+    *("spec_id TEXT", "url TEXT", "commit_id TEXT", "tree_id TEXT", "commit_time INTEGER", "subdir TEXT"),
+    *("dirty INTEGER", "entry_point TEXT", "command TEXT", "lock_id TEXT", "platform TEXT"),
+)
+
+_TRACKING = """
+ALTER TABLE runs ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE runs ADD COLUMN tracking TEXT;
+
+ALTER TABLE experiments ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE experiments ADD COLUMN created INTEGER;
+
+ALTER TABLE experiments ADD COLUMN updated INTEGER;
+
+CREATE TABLE experiment_tags (
+    experiment_id TEXT NOT NULL REFERENCES experiments ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (experiment_id, key)
+) WITHOUT ROWID;
+
+CREATE TABLE datasets (
+    run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    context TEXT,
+    PRIMARY KEY (run_id, position)
+) WITHOUT ROWID;
+CREATE INDEX datasets_by_name ON datasets (name, digest);
+
+CREATE TABLE models (
+    model_id TEXT PRIMARY KEY,
+    run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX models_by_run ON models (run_id)
+"""
+
+MIGRATIONS(name="0006_tracking")(_tracking)

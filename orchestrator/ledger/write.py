@@ -13,12 +13,14 @@ from orchestrator.canonical import canonical_json
 from orchestrator.errors import OrchError
 from orchestrator.ledger.connection import transaction
 from orchestrator.ledger.values import to_real, to_text, version_key
-from orchestrator.model import Metric, RunRecord, latest_metric_points
+from orchestrator.model import Metric, RunRecord, RunSpec, latest_metric_points
 from orchestrator.records import portable_spec, usage_to_json
+from orchestrator.tracked import tracking_to_json
 
 Row = tuple[Any, ...]
 
 DEFAULT_EXPERIMENT = "Default"
+DATASET_CONTEXT = "mlflow.data.context"
 
 
 class Package(Protocol):
@@ -57,17 +59,22 @@ def write_record(connection: sqlite3.Connection, record: RunRecord) -> None:
 
 def put_record(connection: sqlite3.Connection, record: RunRecord) -> None:
     """`write_record` within a transaction that the caller has opened."""
-    spec, run_id = record.spec, record.run_id
+    spec, run_id = record.pinned, record.run_id
     _put_run(connection, record)
     _replace(connection, _PARAMS, run_id, _pairs(record.params))
     _replace(connection, _TAGS, run_id, _pairs(record.tags))
     _replace(connection, _NOTES, run_id, [(i, to_text(text)) for i, text in enumerate(record.notes)])
     outputs = [(i, to_text(o.path), o.sha256, o.size, o.mode, to_text(o.link)) for i, o in enumerate(record.outputs)]
     _replace(connection, _OUTPUTS, run_id, outputs)
-    inputs = [(i, n.name, n.path, n.sha256, n.size, n.kind, to_text(n.origin)) for i, n in enumerate(spec.inputs)]
+    inputs = [
+        (i, n.name, n.path, n.sha256, n.size, n.kind, to_text(n.origin))
+        for i, n in enumerate(spec.inputs if spec else ())
+    ]
     _replace(connection, _INPUTS, run_id, inputs)
-    submodules = [(i, s.path, s.commit, to_text(s.url)) for i, s in enumerate(spec.source.submodules)]
+    modules = spec.source.submodules if spec else ()
+    submodules = [(i, s.path, s.commit, to_text(s.url)) for i, s in enumerate(modules)]
     _replace(connection, _SUBMODULES, run_id, submodules)
+    _put_tracking(connection, record)
     _put_metrics(connection, record)
 
 
@@ -99,53 +106,70 @@ def drop_run(connection: sqlite3.Connection, run_id: str) -> None:
 
 
 def _put_run(connection: sqlite3.Connection, record: RunRecord) -> None:
-    spec, source = record.spec, record.spec.source
     before = connection.execute("SELECT spec_id, host_id FROM runs WHERE run_id = ?", (record.run_id,)).fetchone()
     spec_id, host_id = _put_spec(connection, record), _put_host(connection, record.host)
-    _put_environment(connection, spec.environment.lock_id, spec.environment.platform)
+    tracking = tracking_to_json(record.tracking)
     row = {
         "run_id": record.run_id,
         "status": record.status,
         "exit_code": record.exit_code,
         "reason": to_text(record.reason),
         "name": to_text(record.name),
-        "experiment_id": _put_experiment(connection, record.experiment),
+        "experiment_id": put_experiment(connection, record.experiment),
         "spec_id": spec_id,
         "started_at": record.started_at,
         "ended_at": record.ended_at,
-        "url": to_text(source.url),
-        "commit_id": source.commit,
-        "tree_id": source.tree,
-        "commit_time": source.commit_time,
-        "subdir": source.subdir,
-        "revision": to_text(source.revision),
-        "origin": to_text(source.origin),
-        "dirty": source.dirty,
-        "entry_point": spec.entry_point,
-        "command": spec.command,
-        "lock_id": spec.environment.lock_id,
-        "platform": spec.environment.platform,
+        **_spec_row(connection, record.pinned),
         "replay_of": record.replay_of,
         "parent": record.parent,
         "host_id": host_id,
         "host_more": json.dumps(_host_more(record.host)),
         **usage_to_json(record.usage),
-        "as_of": spec.environment.as_of,
-        "other_locks": json.dumps(dict(spec.environment.others)) if spec.environment.others else None,
         "verdict": None if record.verdict is None else json.dumps(record.verdict),
         "bundle": record.bundle,
+        "deleted": record.tracking.deleted,
+        "tracking": None if tracking is None else json.dumps(tracking),
     }
     connection.execute(_PUT_RUN, row)
     if before not in (None, (spec_id, host_id)):
         _forget(connection, *before)
 
 
+def _spec_row(connection: sqlite3.Connection, spec: RunSpec | None) -> dict[str, Any]:
+    if spec is None:
+        return dict.fromkeys(_SPEC_COLUMNS)
+    source, environment = spec.source, spec.environment
+    _put_environment(connection, environment.lock_id, environment.platform)
+    values = (
+        to_text(source.url),
+        source.commit,
+        source.tree,
+        source.commit_time,
+        source.subdir,
+        to_text(source.revision),
+        to_text(source.origin),
+        source.dirty,
+        spec.entry_point,
+        spec.command,
+        environment.lock_id,
+        environment.platform,
+        environment.as_of,
+        json.dumps(dict(environment.others)) if environment.others else None,
+    )
+    return dict(zip(_SPEC_COLUMNS, values, strict=True))
+
+
+_SPEC_COLUMNS = (
+    *("url", "commit_id", "tree_id", "commit_time", "subdir", "revision", "origin", "dirty", "entry_point", "command"),
+    *("lock_id", "platform", "as_of", "other_locks"),
+)
+
 _PUT_RUN = """
 INSERT INTO runs VALUES (
     :run_id, :status, :exit_code, :reason, :name, :experiment_id, :spec_id, :started_at, :ended_at, :url, :commit_id,
     :tree_id, :commit_time, :subdir, :revision, :origin, :dirty, :entry_point, :command, :lock_id, :platform,
     :replay_of, :parent, :host_id, :host_more, :wall_seconds, :cpu_seconds, :peak_memory, :read_bytes, :written_bytes,
-    :as_of, :other_locks, :verdict, :bundle
+    :as_of, :other_locks, :verdict, :bundle, :deleted, :tracking
 ) ON CONFLICT (run_id) DO UPDATE SET
     status = excluded.status, exit_code = excluded.exit_code, reason = excluded.reason, name = excluded.name,
     experiment_id = excluded.experiment_id, spec_id = excluded.spec_id, started_at = excluded.started_at,
@@ -157,11 +181,11 @@ INSERT INTO runs VALUES (
     wall_seconds = excluded.wall_seconds, cpu_seconds = excluded.cpu_seconds, peak_memory = excluded.peak_memory,
     read_bytes = excluded.read_bytes, written_bytes = excluded.written_bytes,
     as_of = excluded.as_of, other_locks = excluded.other_locks,
-    verdict = excluded.verdict, bundle = excluded.bundle
+    verdict = excluded.verdict, bundle = excluded.bundle, deleted = excluded.deleted, tracking = excluded.tracking
 """
 
 
-def _forget(connection: sqlite3.Connection, spec_id: str, host_id: str) -> None:
+def _forget(connection: sqlite3.Connection, spec_id: str | None, host_id: str) -> None:
     connection.execute(
         "DELETE FROM specs WHERE spec_id = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE spec_id = ?1)", (spec_id,)
     )
@@ -182,12 +206,6 @@ def experiment_id(name: str) -> str:
         return "0"
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
     return f"{10**17 + int.from_bytes(digest, 'big') % (9 * 10**17)}"
-
-
-def write_experiment(connection: sqlite3.Connection, name: str) -> str:
-    """Make an experiment known, also before it has a run; its id."""
-    with transaction(connection):
-        return _put_experiment(connection, name)
 
 
 def write_environment(connection: sqlite3.Connection, lock_id: str, platform: str, packages: Iterable[Package]) -> None:
@@ -224,15 +242,23 @@ def _put_environment(connection: sqlite3.Connection, lock_id: str, platform: str
     connection.execute("INSERT OR IGNORE INTO environments (lock_id, platform) VALUES (?, ?)", (lock_id, platform))
 
 
-def _put_experiment(connection: sqlite3.Connection, name: str) -> str:
+def put_experiment(connection: sqlite3.Connection, name: str) -> str:
+    """Make an experiment known, and give its id. A name that one had before it got another still means it."""
+    known = connection.execute("SELECT experiment_id FROM experiments WHERE name = ?", (to_text(name),)).fetchone()
+    if known is not None:
+        return str(known[0])
     identity = experiment_id(name)
-    connection.execute("INSERT OR IGNORE INTO experiments VALUES (?, ?)", (identity, to_text(name)))
+    connection.execute(
+        "INSERT OR IGNORE INTO experiments (experiment_id, name) VALUES (?, ?)", (identity, to_text(name))
+    )
     return identity
 
 
-def _put_spec(connection: sqlite3.Connection, record: RunRecord) -> str:
+def _put_spec(connection: sqlite3.Connection, record: RunRecord) -> str | None:
+    if record.pinned is None:
+        return None
     try:
-        canonical = canonical_json(portable_spec(record.spec))
+        canonical = canonical_json(portable_spec(record.pinned))
     except ValueError as error:
         raise OrchError(f"the spec of run {record.run_id} can't be recorded: {error}.") from error
     identity = hashlib.sha256(canonical).hexdigest()
@@ -255,6 +281,20 @@ def _put_host(connection: sqlite3.Connection, host: Mapping[str, Any]) -> str:
 
 def _host_more(host: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in host.items() if isinstance(value, (Mapping, list, tuple))}
+
+
+def _put_tracking(connection: sqlite3.Connection, record: RunRecord) -> None:
+    tracking, run_id = record.tracking, record.run_id
+    datasets = [
+        (i, to_text(d.name), to_text(d.digest), to_text(d.tags.get(DATASET_CONTEXT)))
+        for i, d in enumerate(tracking.datasets)
+    ]
+    _replace(connection, _DATASETS, run_id, datasets)
+    made = {model.model_id for model in tracking.models}
+    known = {model_id for (model_id,) in connection.execute("SELECT model_id FROM models WHERE run_id = ?", (run_id,))}
+    connection.executemany("DELETE FROM models WHERE model_id = ?", ((model_id,) for model_id in known - made))
+    rows = ((model_id, run_id) for model_id in sorted(made - known))
+    connection.executemany("INSERT OR REPLACE INTO models VALUES (?, ?)", rows)
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------
@@ -344,6 +384,11 @@ _SUBMODULES: _Part = (
     "SELECT position, path, commit_id, url FROM submodules WHERE run_id = ? ORDER BY position",
     "DELETE FROM submodules WHERE run_id = ?",
     "INSERT INTO submodules VALUES (?, ?, ?, ?, ?)",
+)
+_DATASETS: _Part = (
+    "SELECT position, name, digest, context FROM datasets WHERE run_id = ? ORDER BY position",
+    "DELETE FROM datasets WHERE run_id = ?",
+    "INSERT INTO datasets VALUES (?, ?, ?, ?, ?)",
 )
 _LATEST: _Part = (
     "SELECT key, step, timestamp, value FROM latest_metrics WHERE run_id = ? ORDER BY key",

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import time
 from pathlib import Path
+from typing import Literal
 
 from orchestrator import ledger
 from orchestrator.beginning import read_beginning
@@ -34,6 +35,8 @@ def needs_of_runs(home: Home, connection: sqlite3.Connection) -> Needs:
         except OrchError as error:
             unclear.append(f"what run {run_id} needs is not known: {error}")
             continue
+        if spec == "logged":
+            continue
         if spec is None:
             beginning = read_beginning(RunDirectory(home.run(run_id)))
             if beginning is not None and beginning.state == "never began":
@@ -53,17 +56,20 @@ def run_ids(home: Home) -> frozenset[str]:
     return frozenset(path.name for path in home.runs.iterdir() if _RUN_ID.fullmatch(path.name))
 
 
-def _spec(home: Home, connection: sqlite3.Connection, run_id: str, *, in_ledger: bool) -> RunSpec | None:
+def _spec(
+    home: Home, connection: sqlite3.Connection, run_id: str, *, in_ledger: bool
+) -> RunSpec | Literal["logged"] | None:
     """The spec by the run's journal, else by the ledger; None for a run without a record. Raises OrchError."""
     problem: OrchError | None = None
     try:
         if record := ledger.read_run(home, run_id):
-            return record.spec
+            return record.pinned or "logged"
     except OrchError as error:
         problem = error
     if in_ledger:
         try:
-            return spec_from_json(ledger.load_run(connection, run_id)["spec"])
+            spec = ledger.load_run(connection, run_id)["spec"]
+            return "logged" if spec is None else spec_from_json(spec)
         except (KeyError, TypeError, ValueError) as error:
             raise OrchError(f"the ledger's row of it is damaged ({error}).") from error
     journal = RunDirectory(home.run(run_id)).journal

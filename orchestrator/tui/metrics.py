@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.records import metric_from_json
+from orchestrator.fields import metric_from_json
 from orchestrator.tui.snapshot import Series
 
 _POINTS = 60

@@ -15,8 +15,8 @@ from rich.cells import cell_len, set_cell_size
 
 from orchestrator.cli.text import duration, size, visible
 from orchestrator.ledger.browse import PageRow
-from orchestrator.live import LiveRun, project_name
-from orchestrator.report import plural
+from orchestrator.live import LiveRun
+from orchestrator.report import plural, project_name
 from orchestrator.tui.snapshot import Log, Series
 from orchestrator.tui.state import Layout, State, layout
 
@@ -229,7 +229,8 @@ def _with_status(line: Line, style: str) -> Line:
 
 
 def _cells_of(row: PageRow, status: str, now: float, width: int) -> list[str]:
-    project = f"{project_name(row.url, row.subdir)}@{row.commit[:7]}{'*' if row.dirty else ''}"
+    commit = f"@{row.commit[:7]}{'*' if row.dirty else ''}" if row.commit else ""
+    project = project_name(row.url, row.subdir) + commit
     return [
         row.run_id[:SHORT],
         status,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_records import LOCK, RECORDS, finished, made_spec
+from made_records import LOCK, RUNS, finished, made_spec
 
 from orchestrator.bundle.crate import crate
 from orchestrator.bundle.layout import (
@@ -69,7 +69,7 @@ def everything() -> RunRecord:
         secret_variables=("TOKEN",),
     )
     return finished(
-        spec=spec,
+        pinned=spec,
         name="a try",
         outputs=(
             Output("plot.png", sha256(b"png"), 3),
@@ -93,7 +93,7 @@ def everything() -> RunRecord:
 def bare() -> RunRecord:
     """A run with as little as a run can have."""
     spec = made_spec(parameters={}, inputs=(), variables={}, source=Source("file:///srv/wine", COMMIT, "d" * 40, 0))
-    return finished(spec=spec, params={}, metrics=(), outputs=(), host={}, tags={})
+    return finished(pinned=spec, params={}, metrics=(), outputs=(), host={}, tags={})
 
 
 def odd() -> RunRecord:
@@ -108,7 +108,7 @@ def odd() -> RunRecord:
         inputs=tuple(Input(text, text, sha256(b"1,2"), 3) for text in ODD[:2]),
     )
     return finished(
-        spec=spec,
+        pinned=spec,
         name=ODD[2],
         params=dict.fromkeys(ODD, "logged"),
         outputs=tuple(Output(text, sha256(b"png"), 3) for text in ODD)
@@ -226,7 +226,7 @@ def test_of_a_sha256_repository_the_validator_only_wants_the_identifier_to_be_ht
 ) -> None:
     record = bare()
     source = replace(record.spec.source, commit="c" * 64)
-    record = replace(record, spec=replace(record.spec, source=source))
+    record = replace(record, pinned=replace(record.spec, source=source))
 
     [issues] = issues_of(written(tmp_path, record))
 
@@ -340,7 +340,7 @@ def test_the_code_is_its_commit_with_its_submodules_and_its_lock() -> None:
 def test_no_path_of_the_machine_and_no_credentials_are_in_it() -> None:
     record = everything()
     source = replace(record.spec.source, url="file:///srv/a%20b/wine", origin="https://me:pw@example.org/wine.git")
-    text = crate(replace(record, spec=replace(record.spec, source=source)), []).decode()
+    text = crate(replace(record, pinned=replace(record.spec, source=source)), []).decode()
 
     assert not [word for word in ("/srv", "/home", "a%20b", "pw@", "me:") if word in text]
 
@@ -360,7 +360,7 @@ def test_the_code_of_a_local_folder_is_found_where_others_can_find_it(
 ) -> None:
     record = bare()
     source = replace(record.spec.source, url=url, origin=origin)
-    entities = graph(replace(record, spec=replace(record.spec, source=source)))
+    entities = graph(replace(record, pinned=replace(record.spec, source=source)))
     code = entities[action_of(entities)["instrument"]["@id"]]
 
     assert (code["name"], code["url"]) == (name, told)
@@ -408,7 +408,7 @@ def test_the_same_record_and_members_give_the_same_bytes_in_any_order() -> None:
 def test_a_record_that_was_read_back_gives_the_same_bytes() -> None:
     record = replace(everything(), metrics=(Metric("b", 1.0), Metric("a", 2.0)), params={"z": "1", "y": "2"})
     spec = spec_from_json(json.loads(canonical_json(spec_to_json(record.spec))))
-    read = replace(record, spec=spec, metrics=record.metrics[::-1], params={"y": "2", "z": "1"})
+    read = replace(record, pinned=spec, metrics=record.metrics[::-1], params={"y": "2", "z": "1"})
     members = members_of(contents(record))
 
     assert list(read.spec.parameters) != list(record.spec.parameters)
@@ -424,7 +424,7 @@ def references(value: Any) -> Iterator[str]:
 
 
 @settings(deadline=None)
-@given(RECORDS, st.booleans())
+@given(RUNS, st.booleans())
 def test_any_run_gives_flat_json_ld_whose_references_all_resolve(record: RunRecord, with_blobs: bool) -> None:
     files = contents(record)
     blobs = {o.sha256 for o in record.outputs} | {i.sha256 for i in record.spec.inputs} if with_blobs else set()

@@ -15,12 +15,24 @@ import pytest
 from bundle.made_bundle import changed, json_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_records import RECORDS, finished, made_spec, same
+from made_records import RUNS, finished, made_spec, same
 
 from orchestrator.bundle.run_json import carried, read_run, run_json
 from orchestrator.canonical import local_path, portable_path
 from orchestrator.errors import OrchError
-from orchestrator.model import EnvironmentRef, Input, Output, RunRecord, Source, Submodule, new_run_id
+from orchestrator.model import (
+    Dataset,
+    EnvironmentRef,
+    Input,
+    LoggedModel,
+    Measure,
+    Output,
+    RunRecord,
+    Source,
+    Submodule,
+    Tracking,
+    new_run_id,
+)
 from orchestrator.records import spec_from_json, spec_id
 
 
@@ -51,7 +63,7 @@ def everything() -> RunRecord:
         secret_variables=("TOKEN",),
     )  # fmt: skip
     return finished(
-        spec=spec,
+        pinned=spec,
         outputs=(Output("model.pkl", "f" * 64, 1000), linked("last", "model.pkl")),
         name="a try",
         reason="none",
@@ -67,7 +79,7 @@ def test_what_is_written_is_read_back() -> None:
 
 
 @settings(deadline=None)
-@given(record=RECORDS)
+@given(record=RUNS)
 def test_any_run_is_read_back_or_refused(record: RunRecord) -> None:
     try:
         files = run_json(record)
@@ -109,16 +121,22 @@ def sound(record: RunRecord, data: st.DataObject) -> RunRecord:
         for output, name in zip(record.outputs, names, strict=False)
     ]
     unicode = {name: text.encode("utf-8", "replace").decode() for name, text in record.tags.items()}
+    measured = tuple(Measure(replace(m, name=names[4], step=7, timestamp=8), names[5]) for m in record.metrics[:1])
     return replace(
         record,
         run_id=new_run_id(),
-        spec=spec,
+        pinned=spec,
         outputs=tuple(outputs),
         params=texts,
         tags={name.encode("utf-8", "replace").decode(): text for name, text in unicode.items()},
         metrics=tuple(replace(m, name=names[4]) for m in record.metrics),
         host={"hostname": names[5], "cpus": 3, "gpus": names, "variables": {"USER": names[6], "HOME": "/root"}},
         name=None,
+        tracking=Tracking(
+            datasets=(Dataset(names[0], names[1], names[2], names[3], None, names[4], {names[5]: names[6]}),),
+            models=(LoggedModel("m-1", names[0], names[1], 1, 2, "ready", names[2], texts, {}, measured),),
+            models_out=((names[0], 3),),
+        ),
         experiment=names[7],
         reason=names[0],
         notes=tuple(names),
@@ -127,7 +145,7 @@ def sound(record: RunRecord, data: st.DataObject) -> RunRecord:
 
 
 @settings(deadline=None)
-@given(record=RECORDS, data=st.data())
+@given(record=RUNS, data=st.data())
 def test_any_run_that_a_machine_makes_is_read_back(record: RunRecord, data: st.DataObject) -> None:
     made = sound(record, data)
     assert same(asdict(read_run(*run_json(made))), asdict(carried(made)))

@@ -14,9 +14,9 @@ from made_records import running, write_journal
 
 from e2e.conftest import ORCH, orch
 from orchestrator.execute.identity import identify
+from orchestrator.fields import fields_to_json
 from orchestrator.model import ProcessIdentity
 from orchestrator.paths import open_home
-from orchestrator.records import fields_to_json
 
 COLUMNS = ["RUN", "STATUS", "TIME", "CPU", "MEMORY", "SOURCE", "COMMAND"]
 WHY = "the environment could not be solved: " + "no package of this name is in any channel; " * 3 + "nothing was tried."

@@ -16,7 +16,7 @@ import pytest
 from ledger_dumps import OWN, dump, schema
 from made_records import LOCK, Locked, finished, made_home, running, write_journal
 
-from orchestrator import journal, ledger, report
+from orchestrator import ledger, report
 from orchestrator.errors import OrchError
 from orchestrator.ledger import connection as opening
 from orchestrator.model import Usage
@@ -96,17 +96,17 @@ def made_schema(connection: sqlite3.Connection) -> str:
 def test_the_schema_stays_as_it_was_released(home: Home) -> None:
     """A released migration is never edited: change the schema with a new one, and add its file here."""
     with closing(ledger.connect(home)) as connection:
-        assert made_schema(connection) == (SCHEMAS / "schema-5.sql").read_text("utf-8")
+        assert made_schema(connection) == (SCHEMAS / "schema-6.sql").read_text("utf-8")
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_an_older_ledger_is_brought_up_and_keeps_its_runs(home: Home, version: int) -> None:
     rows = fill(home)
     made_older(home, version)
     with closing(ledger.connect(home)) as newer:
         assert dump(newer) == rows
         assert newer.execute("PRAGMA foreign_key_check").fetchall() == []
-        assert made_schema(newer) == (SCHEMAS / "schema-5.sql").read_text("utf-8")
+        assert made_schema(newer) == (SCHEMAS / "schema-6.sql").read_text("utf-8")
 
 
 def test_what_an_older_ledger_says_of_a_use_that_nobody_measured_becomes_unknown(home: Home) -> None:
@@ -152,7 +152,7 @@ def test_a_newer_ledger_is_refused_and_not_touched(home: Home) -> None:
         lambda: ledger.rebuild(home, report=report.silent),
     ]
     for action in actions:
-        with pytest.raises(OrchError, match="schema version 7, this orch knows 5"):
+        with pytest.raises(OrchError, match="schema version 7, this orch knows 6"):
             action()
     assert home.ledger.read_bytes() == before
 
@@ -247,10 +247,11 @@ def test_a_read_only_folder_is_one_sentence_for_writers_and_readers_can_read(sma
 
 def test_a_rebuilt_ledger_has_the_same_rows(home: Home) -> None:
     fill(home)
-    journal.append(home.root / "experiments.jsonl", [{"event": "created", "name": "planned"}])
     packages = [Locked("numpy", "1.26"), Locked("six", "1.16")]
     with closing(ledger.connect(home)) as connection:
-        ledger.write_experiment(connection, "planned")
+        planned = ledger.create_experiment(home, connection, "planned", {"team": "blue"})
+        ledger.change_experiment(home, connection, planned, {"name": "done", "tags": {"team": "red"}})
+        ledger.change_experiment(home, connection, planned, {"deleted": True})
         ledger.write_environment(connection, LOCK, "linux-64", packages)
         rows = dump(connection)
     home.ledger.unlink()

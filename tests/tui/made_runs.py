@@ -13,10 +13,10 @@ from made_records import finished, journal_events, running
 
 from orchestrator import journal, ledger
 from orchestrator.execute.rundir import RunDirectory
+from orchestrator.fields import fields_to_json
 from orchestrator.ledger.connection import transaction
 from orchestrator.model import ProcessIdentity, RunRecord
 from orchestrator.paths import Home
-from orchestrator.records import fields_to_json
 
 
 def id_at(number: int) -> str:

@@ -20,11 +20,11 @@ from tui.made_runs import add, ended, fill, id_at, live
 from orchestrator import journal, ledger
 from orchestrator.execute.identity import identify
 from orchestrator.execute.rundir import RunDirectory, create_run_directory
+from orchestrator.fields import fields_to_json
 from orchestrator.ledger.browse import matching_runs, page_rows
 from orchestrator.live import LiveRun, live_runs
 from orchestrator.model import Metric, ProcessIdentity, Source
 from orchestrator.paths import Home
-from orchestrator.records import fields_to_json
 from orchestrator.tui.look import Desk, Eye, ask, close, keep_looking, look
 from orchestrator.tui.snapshot import Log, Question, Snapshot
 
@@ -92,7 +92,7 @@ def test_the_history_is_newest_first_and_only_the_window_has_rows(home: Home, ey
 def test_the_filter_wants_each_word_somewhere(home: Home, eye: Eye, text: str, found: set[int]) -> None:
     other = replace(made_spec(), source=Source("https://example.org/beer.git", "e" * 40, "d" * 40, 1, "prose"))
     add(home, ended(1, name="Tried 50%_off", replay_of=id_at(2), verdict={"result": "reproduced", "outputs": []}))
-    add(home, ended(2, spec=other, params={"alpha": "0.5"}))
+    add(home, ended(2, pinned=other, params={"alpha": "0.5"}))
     add(home, ended(3, status="failed", exit_code=1))
     assert look(eye, Question(filter=text)).history == tuple(id_at(n) for n in sorted(found, reverse=True))
 
