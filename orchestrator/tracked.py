@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.fields import fields_to_json, metric_from_json, metric_to_json
-from orchestrator.model import Dataset, LoggedModel, Measure, RunRecord, Tracking
+from orchestrator.fields import fields_to_json
+from orchestrator.model import Dataset, LoggedModel, Measure, Metric, RunRecord, Tracking
 
 
 def tracking_to_json(tracking: Tracking) -> dict[str, Any] | None:
@@ -46,14 +46,26 @@ def model_to_json(model: LoggedModel) -> dict[str, Any]:
     return fields_to_json(model) | {
         "params": dict(model.params),
         "tags": dict(model.tags),
-        "measures": [fields_to_json(m) | {"metric": metric_to_json(m.metric)} for m in model.measures],
+        "measures": [measure_to_json(measure) for measure in model.measures],
     }
 
 
 def model_from_json(value: Mapping[str, Any]) -> LoggedModel:
     """The inverse of `model_to_json`. Raises KeyError, TypeError or ValueError where it is none."""
-    measures = tuple(Measure(**{**m, "metric": metric_from_json(m["metric"])}) for m in value["measures"])
+    measures = tuple(measure_from_json(measure) for measure in value["measures"])
     return LoggedModel(**{**value, "measures": measures})
+
+
+def measure_to_json(measure: Measure) -> dict[str, Any]:
+    """The JSON object of a model's metric point. Its value is text: canonical JSON has not every double."""
+    point = fields_to_json(measure.metric) | {"value": repr(measure.metric.value)}
+    return point | {"dataset": measure.dataset, "digest": measure.digest}
+
+
+def measure_from_json(value: Mapping[str, Any]) -> Measure:
+    """The inverse of `measure_to_json`. Raises KeyError, TypeError or ValueError where it is none."""
+    point = {name: value[name] for name in Metric.__slots__} | {"value": float(value["value"])}
+    return Measure(Metric(**point), value["dataset"], value["digest"])
 
 
 # --- the events of a journal -----------------------------------------------------------------------------------------
@@ -81,11 +93,10 @@ def _models(record: RunRecord) -> dict[str, LoggedModel]:
 
 
 def _measured(record: RunRecord, event: Mapping[str, Any]) -> RunRecord:
-    models, said = _models(record), event["measure"]
+    models, found = _models(record), measure_from_json(event["measure"])
     model = models.get(event["model_id"])
     if model is None:
         return record
-    found = Measure(**{**said, "metric": metric_from_json(said["metric"])})
     latest = {(m.metric.name, m.dataset, m.digest): m for m in model.measures}
     key = (found.metric.name, found.dataset, found.digest)
     before = latest.get(key)

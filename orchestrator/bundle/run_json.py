@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import PurePosixPath
@@ -25,10 +25,10 @@ from orchestrator.canonical import canonical_json, local_path
 from orchestrator.environment.host import PLATFORMS
 from orchestrator.errors import OrchError
 from orchestrator.fields import fields_to_json
-from orchestrator.model import EnvironmentRef, Input, Output, RunRecord, RunSpec, Source
+from orchestrator.model import EnvironmentRef, Input, Output, RunRecord, RunSpec, Source, Tracking
 from orchestrator.paths import stays_below
 from orchestrator.records import SPEC_VERSION, output_to_json, spec_id, spec_to_json
-from orchestrator.tracked import tracking_to_json
+from orchestrator.tracked import tracking_from_json, tracking_to_json
 from orchestrator.variables import DECIDING
 
 RECORD_VERSION = 1
@@ -108,10 +108,12 @@ def read_run(spec: bytes, record: bytes, points: bytes) -> RunRecord:
 
     try:
         table, pinned = _object(record, RECORD_VERSION, "record"), _object(spec, SPEC_VERSION, "spec")
-        whole = {**table, "pinned": pinned}
+        whole = {key: value for key, value in table.items() if key != "tracking"} | {"pinned": pinned}
         checked = TypeAdapter(RunSpec).validate_json(spec, strict=True)
         found = TypeAdapter(RunRecord).validate_json(json.dumps(whole), strict=True)
-        found = replace(found, pinned=checked)
+        # What is taken for a value of another type here is found out below.
+        tracking = asdict(tracking_from_json(table.get("tracking")))
+        found = replace(found, pinned=checked, tracking=TypeAdapter(Tracking).validate_python(tracking))
         again = [json.loads(data) for data in _two_files(carried(found))]
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
