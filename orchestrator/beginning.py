@@ -52,7 +52,8 @@ def read_beginning(directory: RunDirectory) -> Beginning | None:
     if directory.journal.exists() or not directory.path.exists():
         return None
     known = {key: value for line in told for key, value in line.items()}
-    phase, doing = next(((line["phase"], line["text"]) for line in reversed(told) if "text" in line), ("", "starting"))
+    doings = [(str(line["phase"]), str(line["text"])) for line in told if {"phase", "text"} <= line.keys()]
+    phase, doing = doings[-1] if doings else ("", "starting")
     why = doing
     if dead or "end" in known:
         why = known.get("error") or f"its supervisor was killed ({phase or 'start'}: {doing})."

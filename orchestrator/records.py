@@ -192,6 +192,12 @@ def record_from_journal(run_id: str, events: Sequence[Mapping[str, Any]]) -> Run
     return record and replace(record, metrics=tuple(metrics))
 
 
+def record_after(record: RunRecord, event: Mapping[str, Any]) -> RunRecord:
+    """The record, without the metric points of `event`, when that has been added to its journal."""
+    step = _STEPS.get(str(event.get("event")))
+    return record if step is None else step(record, event)
+
+
 def journal_events(record: RunRecord) -> list[dict[str, Any]]:
     """The events that make `record` when `record_from_journal` reads them."""
     created = {

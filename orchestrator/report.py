@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
 
 _SECONDS = 0.1
@@ -50,3 +51,17 @@ def project_name(url: str | None, subdir: str | None) -> str:
         return "(logged)"
     name = url.rstrip("/").rpartition("/")[2].removesuffix(".git")
     return f"{name}#{subdir}" if subdir else name
+
+
+def age(text: str) -> str:
+    """How long ago an RFC 3339 time was: 3 s ago, 5 min ago, 2 h ago, 12 d ago, else the day."""
+    seconds = seconds_since(text)
+    for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"), (30 * 86400, 86400, "d")):
+        if seconds < limit:
+            return f"{max(seconds, 0) / unit:.0f} {name} ago"
+    return datetime.fromisoformat(text).strftime("%Y-%m-%d")
+
+
+def seconds_since(text: str) -> float:
+    """The seconds since an RFC 3339 time."""
+    return (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()

@@ -15,7 +15,8 @@ from orchestrator import environment, project, source
 from orchestrator.as_of import moment, rfc3339
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.inputs import describe_input
-from orchestrator.model import EnvironmentRef, Input, RunSpec, Source
+from orchestrator.model import EnvironmentRef, Input, RunRecord, RunSpec, Source
+from orchestrator.nested import source_inside
 from orchestrator.paths import Home, stays_below
 from orchestrator.records import spec_id
 from orchestrator.report import Report
@@ -49,6 +50,8 @@ class RunRequest:
     stdin: Path | None = None
     storage: Path | None = None
     """Where remote `path` parameters are downloaded to; None for orch's own cache."""
+    around: RunRecord | None = None
+    """The run in whose program this one is asked for: a folder of its checkout is the commit that it has."""
     directory: Path = field(default_factory=Path.cwd)
     """What relative paths of the caller are relative to."""
 
@@ -71,7 +74,7 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
     Cheap mistakes are found first, the environment is solved last. Raises UsageError and OrchError.
     """
     _check_environment_options(request)
-    resolved = source.resolve_source(request.repository, request.revision, home=home, report=report)
+    resolved = _resolve_source(request, home, report)
     pinned = resolved.source
     report("source", _shown_source(pinned))
     with source.open_tree(pinned, home=home) as tree, source.checkout_aside(pinned, home=home) as checkout:
@@ -129,6 +132,14 @@ def resolve(request: RunRequest, *, home: Home, report: Report) -> Resolution:
     for note in notes:
         report("note", note)
     return Resolution(spec, _hide(bound.parameters)[0], secret_parameters, secret_variables, notes)
+
+
+def _resolve_source(request: RunRequest, home: Home, report: Report) -> source.Resolved:
+    if request.around is not None:
+        inside = source_inside(request.around, request.repository, request.revision, home)
+        if inside is not None:
+            return inside
+    return source.resolve_source(request.repository, request.revision, home=home, report=report)
 
 
 def _unclear_rules(tree: source.Tree, subdir: str) -> tuple[str, ...]:

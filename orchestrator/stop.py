@@ -190,7 +190,7 @@ def _ask(target: _Target, grace: float | None) -> _Asked | None:
     if supervisor is not None and state_of(supervisor) == "alive":
         if grace is not None:
             with contextlib.suppress(OSError):
-                directory.asked_grace.write_text(str(grace))
+                directory.ask_grace(grace)
         _signal(directory, supervisor, signal.SIGTERM)
         return _Asked(directory, supervisor, None, now, given)
     if record is not None and record.status == "orphaned":
@@ -239,7 +239,7 @@ def _why_late(asked: _Asked, supervisor: ProcessIdentity) -> str | None:
             return f"the supervisor of {run} is frozen: kill -CONT {pid} lets it end the run, kill -9 {pid} gives it up"
     if waited < asked.grace + _PATIENCE_SECONDS:
         return None
-    told = [line for line in asked.directory.told() if "text" in line]
+    told = [line for line in asked.directory.told() if {"phase", "text"} <= line.keys()]
     doing = f" ({told[-1]['phase']}: {told[-1]['text']})" if told else ""
     return f"for the supervisor of {run}, process {pid}{doing}; should it hang, kill -9 {pid} gives it up"
 

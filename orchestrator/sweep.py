@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
-from typing import Any, Literal
+from typing import Literal
 
 from orchestrator import journal, ledger
 from orchestrator.beginning import read_beginning
@@ -29,14 +29,11 @@ def sweep(home: Home, connection: sqlite3.Connection) -> None:
     """
     for run_id in {*ledger.live_runs(connection), *ledger.missing_runs(home, connection)}:
         try:
-            record = ledger.read_run(home, run_id)
+            _look_after(home, connection, run_id)
         except OrchError:
-            continue  # a damaged journal: `orch ledger rebuild` says which, and nothing is guessed
-        if record is None:
-            ledger.remove_run(connection, run_id)
-            _remove_if_abandoned(home, RunDirectory(home.run(run_id)))
-        elif _settle(home, record):
-            ledger.index_run(home, connection, run_id)
+            raise
+        except Exception:  # noqa: S112 - whatever a program has done to its own run, the others are looked after
+            continue
 
 
 def fate(record: RunRecord) -> Literal["supervised", "orphaned", "lost", "ended"]:
@@ -49,10 +46,28 @@ def fate(record: RunRecord) -> Literal["supervised", "orphaned", "lost", "ended"
     return "orphaned" if alive or processes_of(record.run_id) else "lost"
 
 
+def _look_after(home: Home, connection: sqlite3.Connection, run_id: str) -> None:
+    try:
+        record = ledger.read_run(home, run_id)
+        has_news = record is not None and _settle(home, record)
+    except OrchError:
+        return  # a damaged journal: `orch ledger rebuild` says which, and nothing is guessed
+    if record is None:
+        ledger.remove_run(connection, run_id)
+        _remove_if_abandoned(home, RunDirectory(home.run(run_id)))
+    elif has_news:
+        ledger.index_run(home, connection, run_id)
+
+
 def record_end(home: Home, directory: RunDirectory, status: Status, reason: str) -> None:
     """Write into the journal how a run ended that has no supervisor to tell; its outputs stay where they are."""
-    if logged := _logged_unread(directory):
+    events, _ = journal.read(directory.journal)
+    # What the program logged after its supervisor had last written down how far it had read.
+    unread = EventReader(directory.events, offset=max((event.get("upto", 0) for event in events), default=0))
+    for logged in unread.rest():
         directory.record(**logged)
+    for text in unread.broken:
+        directory.record("note", text=text)
     work = home.work / directory.run_id
     left = f"; what it wrote is in {work}" if work.exists() else ""
     directory.record("ended", status=status, reason=f"{reason}{left}", ended_at=now_text())
@@ -75,13 +90,6 @@ def _settle(home: Home, record: RunRecord) -> bool:
                 return False
             directory.record("orphaned")
     return True
-
-
-def _logged_unread(directory: RunDirectory) -> dict[str, Any] | None:
-    """What the program logged after its supervisor had last written down how far it had read."""
-    events, _ = journal.read(directory.journal)
-    upto = max((event.get("upto", 0) for event in events), default=0)
-    return EventReader(directory.events, offset=upto).read(last=True)
 
 
 def _remove_if_abandoned(home: Home, directory: RunDirectory) -> None:

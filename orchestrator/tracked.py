@@ -68,6 +68,11 @@ def measure_from_json(value: Mapping[str, Any]) -> Measure:
     return Measure(Metric(**point), value["dataset"], value["digest"])
 
 
+def measured_event(model_id: str, measure: Measure) -> dict[str, Any]:
+    """The event that a metric was logged for a model."""
+    return {"event": "measured", "model_id": model_id, "measure": measure_to_json(measure)}
+
+
 # --- the events of a journal -----------------------------------------------------------------------------------------
 
 

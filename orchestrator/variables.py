@@ -63,8 +63,23 @@ def fixed_variables(commit_time: int) -> dict[str, str]:
     return {**_FIXED, "SOURCE_DATE_EPOCH": str(max(commit_time, 0))}
 
 
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+_OWN_TRACKING_URI = "ORCH_TRACKING_URI"
+_OF_A_RUN = (TRACKING_URI, "MLFLOW_TRACKING_TOKEN", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
+
+
+def tracking_variables(url: str, token: str, run_id: str, experiment_id: str) -> dict[str, str]:
+    """The variables by which MLflow's clients find the tracking server of a run, and the run."""
+    return {**dict(zip(_OF_A_RUN, (url, token, run_id, experiment_id), strict=True)), _OWN_TRACKING_URI: url}
+
+
 def host_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Those of `environ` that are the host's and passed on."""
+    """Those of `environ` that are the host's and passed on.
+
+    Inside a run the tracking server of that is not the user's choice for the next one.
+    """
+    if environ.get(TRACKING_URI, "") == environ.get(_OWN_TRACKING_URI):
+        environ = {name: value for name, value in environ.items() if name not in _OF_A_RUN}
     exact = {name for name in HOST if not name.endswith("*")}
     prefixes = tuple(name[:-1] for name in HOST if name.endswith("*"))
     return {name: value for name, value in environ.items() if name in exact or name.startswith(prefixes)}

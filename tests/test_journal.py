@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +125,29 @@ def test_what_a_killed_writer_acknowledged_is_there(path: Path) -> None:
     assert [event["i"] for event in events][: len(acknowledged)] == [int(line) for line in acknowledged]
     for line in path.read_bytes().splitlines():
         json.loads(line)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a pipe", "link", "socket"])
+def test_what_is_no_regular_file_holds_nobody_up(path: Path, kind: str) -> None:
+    target = path.with_name("target")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    else:
+        os.mkfifo(target) if "pipe" in kind else target.write_text('{"event": "another\'s"}\n')
+        path.symlink_to(target)
+    with pytest.raises(OrchError, match="can't be read"):
+        journal.read(path)
+    with pytest.raises(OrchError, match="can't be written"):
+        journal.append(path, [{"event": "x"}])
+    with pytest.raises(OrchError, match="can't be read"), journal.alone(path):
+        pass
+
+
+def test_a_journal_that_is_larger_than_any_is_not_read(path: Path) -> None:
+    journal.append(path, [{"event": "first"}])
+    os.truncate(path, 8 * 2**40)
+    with pytest.raises(OrchError, match="8796093022208 bytes"):
+        journal.read(path)

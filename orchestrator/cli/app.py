@@ -35,6 +35,11 @@ if _words[1:2] == ["bundle"]:
 else:
     bundle_commands = typer.Typer(help="A run in one file: create, verify, import.")
 app.add_typer(bundle_commands, name="bundle")
+if _words[1:2] == ["log"]:
+    from orchestrator.cli.log_app import app as log_commands
+else:
+    log_commands = typer.Typer(help="Inside a run, from any language: log a metric, a parameter, a tag, a file.")
+app.add_typer(log_commands, name="log")
 
 
 def _print_version(wanted: bool) -> None:
@@ -53,18 +58,31 @@ def orch(
 
 
 app.command(
-    epilog="Exit code: the program's own, 128+N when signal N ended it; 125 when orch itself failed, 2 for wrong usage."
+    epilog="Exit code: the program's own, 128+N when signal N ended it; 125 when orch itself failed, 2 for wrong usage. "
+    "On a terminal Ctrl-P Ctrl-Q leaves the run, which goes on."
 )(run)
-app.command(epilog="Exit code: 0 reproduced, 1 something differs, 125 not replayed or left, 2 wrong usage.")(replay)
+app.command(
+    epilog="Exit code: 0 reproduced, 1 something differs, 125 not replayed or left, 2 wrong usage. "
+    "On a terminal Ctrl-P Ctrl-Q leaves it, and it goes on."
+)(replay)
 
 
-@app.command("list", epilog="varies: other runs of the same spec have other outputs; orch show says which.")
+@app.command(
+    "list",
+    epilog="varies: other runs of the same spec have other outputs; orch show says which. "
+    "A commit with a * was made of files that were not committed.",
+)
 def list_runs(
     experiment_name: Annotated[
         str | None, typer.Option("--experiment-name", metavar="NAME", help="Only those of this experiment.")
     ] = None,
     status: Annotated[
-        str | None, typer.Option("--status", metavar="STATUS", help="finished, failed, running, ...")
+        str | None,
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            help="finished, failed, running, stopped, lost, orphaned; of a replay also reproduced, differs.",
+        ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="How many, newest first.")] = 20,
     as_json: Json = False,
@@ -102,7 +120,10 @@ def attach(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """See a run from its beginning, and on as it goes. Ctrl-P Ctrl-Q leaves it; without a terminal Ctrl-C does."""
+    """See a run from its beginning, and on as it goes.
+
+    Ctrl-P Ctrl-Q leaves it; so does Ctrl-C where the program has no terminal, or has ended.
+    """
     from orchestrator.cli import live
 
     hush(quiet)
@@ -176,7 +197,7 @@ def diff(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """What differs between two runs: code, environment, results, ... Exit code 1 when anything does."""
+    """What differs between two runs: parameters, results, environment, code. Exit code 1 when anything does."""
     from orchestrator.cli import diff as command
 
     hush(quiet)
@@ -213,6 +234,24 @@ def doctor(
     from orchestrator.cli import doctor as command
 
     raise typer.Exit(command.doctor(as_json=as_json, offline=offline))
+
+
+@app.command()
+def server(
+    host: Annotated[
+        str, typer.Option("--host", metavar="HOST", help="Where to listen: a name or an address of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0: any that is free.")] = 5000,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="Let every user and program of this machine in; without --host only.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Serve the MLflow tracking API from this ledger, for `import mlflow` outside of runs. It prints its URL."""
+    from orchestrator.cli import server as command
+
+    hush(quiet)
+    command.run_server(host, port, with_token=not no_token)
 
 
 @ledger_commands.command()

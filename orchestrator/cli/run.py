@@ -29,11 +29,12 @@ from orchestrator.execute.execute import Attachment, Circumstances
 from orchestrator.execute.launch import launch, leave
 from orchestrator.execute.rundir import RunDirectory, create_run_directory
 from orchestrator.execute.viewers import Watched
-from orchestrator.model import new_run_id
+from orchestrator.model import RunRecord, new_run_id
+from orchestrator.nested import run_around
 from orchestrator.paths import Home, open_home
 from orchestrator.resolve import RunRequest
 from orchestrator.run import run as run_supervised
-from orchestrator.variables import user_variables
+from orchestrator.variables import host_variables, user_variables
 
 _MOMENT_SECONDS, _POLL_SECONDS = 2.0, 0.02
 """How long the beginning of a detached run is looked at, and how often."""
@@ -107,7 +108,8 @@ def run(asked: Asked) -> int:
     hush(asked.quiet)
     home = open_home(offline=asked.offline)
     _check_output(asked.output)
-    request, about = _request(asked), _circumstances(asked, home)
+    around = run_around(os.environ, home)
+    request, about = _request(asked, around), _circumstances(asked, around, home)
     told = {"source": short_source(asked.repository), "entry_point": asked.entry_point, "name": asked.run_name or ""}
     directory = create_run_directory(home, new_run_id(), told)
 
@@ -123,15 +125,20 @@ def run(asked: Asked) -> int:
     wishes = Wishes(quiet=asked.quiet, as_json=asked.as_json, terminal=terminal)
     code, seen = follow(directory, job, wishes, home, lends=terminal and asked.tty and asked.stdin is None)
     if seen.detached:
-        tell_detached(directory.run_id)
+        tell_detached(directory.run_id, has_ended=seen.over is not None)
         if asked.output is not None:
             tell("outputs", f"orch get {directory.run_id[:16]} -o {asked.output}")
-        return 0
+        return seen.over or 0
     if not ignored and asked.stdin is None and _has_input():  # its first bytes came late
         _tell_ignored_input()
     run_id = seen.cached or (directory.run_id if seen.ended else None)
     if run_id is not None:
         _finish(asked, run_id, seen, home)
+    if code and seen.ended and asked.tty and asked.stdin is None and sys.stdin.isatty() and not sys.stdout.isatty():
+        tell(
+            "note",
+            "stdout is no terminal, so the program had none and could read nothing; --stdin FILE gives it a file",
+        )
     return code
 
 
@@ -170,10 +177,11 @@ def _tell_cached(run_id: str) -> None:
     tell("cached", f"run {run_id} has the same spec; nothing was run")
 
 
-def tell_detached(run_id: str) -> None:
-    """Say how a run that goes on is seen again, and ended."""
+def tell_detached(run_id: str, *, has_ended: bool = False) -> None:
+    """Say how a run that was left is seen again, and ended if it goes on."""
     tell("detached", f"orch attach {run_id[:16]} shows it")
-    tell("", f"orch stop {run_id[:16]} ends it")
+    if not has_ended:
+        tell("", f"orch stop {run_id[:16]} ends it")
 
 
 def has_terminal() -> bool:
@@ -256,7 +264,7 @@ def _has_input() -> bool:
     return False
 
 
-def _request(asked: Asked) -> RunRequest:
+def _request(asked: Asked, around: RunRecord | None) -> RunRequest:
     from orchestrator.project import parse_parameter_options
 
     if asked.stdin is not None and not asked.stdin.is_file():
@@ -277,10 +285,11 @@ def _request(asked: Asked) -> RunRequest:
         allow_unhashed=asked.allow_unhashed,
         stdin=asked.stdin and asked.stdin.absolute(),
         storage=asked.storage,
+        around=around,
     )
 
 
-def _circumstances(asked: Asked, home: Home) -> Circumstances:
+def _circumstances(asked: Asked, around: RunRecord | None, home: Home) -> Circumstances:
     if asked.run_name == "latest":
         raise UsageError("--run-name latest can't name a run: `latest` is the newest one's name.")
     if asked.run_name is not None and not (asked.run_name.strip() and asked.run_name.isprintable()):
@@ -290,7 +299,8 @@ def _circumstances(asked: Asked, home: Home) -> Circumstances:
     return Circumstances(
         environ=dict(os.environ),
         name=asked.run_name,
-        experiment=_experiment(asked, home),
+        experiment=_experiment(asked, around, home),
+        parent=None if around is None else around.run_id,
         store_inputs=asked.store_inputs,
         keep_work=asked.keep_work,
         grace=parse_duration(asked.grace, "--grace", zero=True),
@@ -298,7 +308,7 @@ def _circumstances(asked: Asked, home: Home) -> Circumstances:
     )
 
 
-def _experiment(asked: Asked, home: Home) -> str:
+def _experiment(asked: Asked, around: RunRecord | None, home: Home) -> str:
     if asked.experiment_name is not None and asked.experiment_id is not None:
         raise UsageError("--experiment-name and --experiment-id exclude each other.")
     if asked.experiment_id is not None:
@@ -306,11 +316,11 @@ def _experiment(asked: Asked, home: Home) -> str:
         if found is None:
             raise UsageError(f"--experiment-id {asked.experiment_id}: there is no such experiment.")
         return found
-    name = asked.experiment_name or os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    wanted = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    usual = host_variables(os.environ)
+    name, wanted = asked.experiment_name or usual.get("MLFLOW_EXPERIMENT_NAME"), usual.get("MLFLOW_EXPERIMENT_ID")
     if name is None and wanted is not None:
         name = _experiment_name(wanted, home)  # one of another server's means nothing here
-    return name or "Default"
+    return name or (around.experiment if around is not None else "Default")
 
 
 def _experiment_name(experiment_id: str, home: Home) -> str | None:

@@ -6,36 +6,57 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator import journal
 from orchestrator.canonical import number_from_json, number_to_json
 from orchestrator.fields import metric_from_json
 from orchestrator.variables import is_secret
 
 MAX_BROKEN_SHOWN = 20
 MOST_BYTES = 16 * 2**20
-"""Bytes that are read at once while the program runs; a longer line is taken when it has ended."""
+"""Bytes that are read at once; a longer line is passed over."""
+MOST_READ = 256 * 2**20
+"""Bytes that are read of one file: some million points. More would be no record that anybody could load."""
+MOST_BROKEN = 100_000
+"""Broken lines after which a file is taken for something else."""
 
 
 @dataclass(slots=True)
 class EventReader:
-    """Reads a growing events file. `offset` is how far it was read, in bytes; `line` the last line's number."""
+    """Reads a growing events file. `offset` is how far it was read, in bytes; `line` the last line's number.
+
+    `broken` has a sentence on each of the first lines that were passed over, and on why the rest was, if it was.
+    """
 
     path: Path
     offset: int = 0
     line: int = 0
     broken: list[str] = field(default_factory=list)
+    given_up: bool = False
+    _in_long_line: bool = False
+    _broken_lines: int = 0
 
-    def read(self, *, last: bool = False) -> dict[str, Any] | None:
-        """A `logged` journal event of what came since the last call, or None. `last` takes an unended line too."""
-        data = self._new_bytes(last)
-        if not data:
-            return None
+    def read(self) -> dict[str, Any] | None:
+        """A `logged` journal event of whole lines that came since the last call, MOST_BYTES at most, or None."""
+        return self._sorted(self._piece(last=False) or b"")
+
+    def rest(self) -> Iterator[dict[str, Any]]:
+        """What nobody has read when the program has ended, an unended line too, in pieces as `read` gives them."""
+        while (data := self._piece(last=True)) is not None:
+            if logged := self._sorted(data):
+                yield logged
+
+    def give_up(self, why: str) -> None:
+        """Read no more, and say so."""
+        self.given_up = True
+        self.broken.append(f"$ORCH_EVENTS is passed over from line {self.line + 1} on: {why}.")
+
+    def _sorted(self, data: bytes) -> dict[str, Any] | None:
         metrics: list[dict[str, Any]] = []
         params: dict[str, str] = {}
         tags: dict[str, str] = {}
@@ -46,31 +67,49 @@ class EventReader:
             try:
                 _sort(json.loads(raw), metrics, params, tags)
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-                self._complain(raw, error)
+                self._complain(raw, f"it has no {error}" if isinstance(error, KeyError) else str(error))
+                if self._broken_lines >= MOST_BROKEN:
+                    self.give_up(f"{MOST_BROKEN} of its lines are broken")
+                    break
         if not (metrics or params or tags):
             return None
         return {"event": "logged", "metrics": metrics, "params": params, "tags": tags, "upto": self.offset}
 
-    def _new_bytes(self, last: bool) -> bytes:
+    def _piece(self, last: bool) -> bytes | None:
+        """The next whole lines, b"" where there are none in what was passed over, None when there is no more yet."""
+        if self.given_up:
+            return None
         try:
-            # The program may have put anything in its place: a pipe must not hold us up, nor a link lead us away.
-            number = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with journal.open_plain(self.path) as file:
+                file.seek(self.offset)
+                data = file.read(MOST_BYTES)
         except OSError:
+            return None
+        if data and self.offset >= MOST_READ:
+            self.give_up(f"{MOST_READ >> 20} MiB of it were read")
+            return None
+        whole, is_all = data.rfind(b"\n") + 1, len(data) < MOST_BYTES
+        if self._in_long_line:
+            end = data.find(b"\n") + 1
+            self._in_long_line = end == 0
+            self.offset += end or len(data)
+            return b"" if data else None
+        if whole == 0 and not is_all:
+            self.line += 1
+            self._complain(data, f"it is longer than {MOST_BYTES >> 20} MiB")
+            self._in_long_line = True
+            self.offset += len(data)
             return b""
-        with os.fdopen(number, "rb") as file:
-            if not stat.S_ISREG(os.fstat(number).st_mode):
-                return b""
-            file.seek(self.offset)
-            data = file.read(-1 if last else MOST_BYTES)
-        whole = len(data) if last else data.rfind(b"\n") + 1
+        if last and is_all:
+            whole = len(data)
         self.offset += whole
-        return data[:whole]
+        return data[:whole] or None
 
-    def _complain(self, raw: bytes, error: Exception) -> None:
-        if len(self.broken) < MAX_BROKEN_SHOWN:
+    def _complain(self, raw: bytes, reason: str) -> None:
+        self._broken_lines += 1
+        if self._broken_lines <= MAX_BROKEN_SHOWN:
             shown = raw[:60].decode("utf-8", "replace")
             shown = "(not shown)" if is_secret("", shown) else shown
-            reason = f"it has no {error}" if isinstance(error, KeyError) else error
             self.broken.append(f"line {self.line} of $ORCH_EVENTS is passed over ({reason}): {shown}")
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator import environment, journal, project, source, store
+from orchestrator import environment, journal, ledger, project, source, store
 from orchestrator.canonical import portable_path
 from orchestrator.errors import OrchError
 from orchestrator.execute.events import EventReader
@@ -19,12 +20,14 @@ from orchestrator.execute.host import host_facts
 from orchestrator.execute.identity import identify
 from orchestrator.execute.outputs import Inventory, WorkDirectory, collect_outputs, take_inventory
 from orchestrator.execute.rundir import ProgressWriter, RunDirectory, now_text
-from orchestrator.execute.supervisor import Ended, Interrupted, NotStartedError, Program, StopRequest, supervise
+from orchestrator.execute.supervisor import Ended, Program, StopRequest, supervise
 from orchestrator.execute.viewers import Viewers
 from orchestrator.fields import fields_to_json
 from orchestrator.files import remove_tree
 from orchestrator.inputs import Placed, place_inputs, store_input, written_through
+from orchestrator.ledger.write import DEFAULT_EXPERIMENT
 from orchestrator.model import Output, RunRecord, RunSpec
+from orchestrator.own_command import own_command
 from orchestrator.paths import Home
 from orchestrator.records import output_to_json, record_from_journal, spec_to_json
 from orchestrator.report import Report, plural
@@ -86,7 +89,7 @@ def execute(
 
     `began` gets the record of the running run, right after its program was started. Raises OrchError when the program
     can't be started; nothing is recorded then. From its start on the run is recorded whatever happens: when its
-    outputs can't be stored its work directory is kept, and OrchError says where.
+    outputs can't be stored, or an error inside orch ends it, its work directory is kept, and OrchError says where.
     """
     directory, report = attachment.directory, attachment.progress
     work = WorkDirectory(home.work / directory.run_id, spec.source.subdir)
@@ -104,17 +107,22 @@ def execute(
         work.artifacts.mkdir()
         before = take_inventory(work.checkout)
 
-        ended, log = _supervised(spec, about, attachment, work, prefix, notes, began, home)
-
-        log.note(*_changes(placed, prefix))
+        log = _Log(directory, EventReader(directory.events))
+        program = _program(spec, about, attachment, work, prefix, home)
+        ended: Ended | None = None
         try:
+            with _tracked(program, about, directory, prefix, home, log) as program:
+                ended = _supervised(spec, about, attachment, program, notes, began, home, log)
+            if ended.error is not None:
+                raise ended.error
+            log.take_rest()
+            log.note(*_changes(placed, prefix))
             whole = _keep_results(spec, about, log, work, before, ended, home)
         except Exception as error:
+            if ended is None:  # nothing has run
+                raise
             cleanup.pop_all()
-            log.end(ended, ())
-            raise OrchError(
-                f"the outputs of run {directory.run_id} could not all be stored: {error} They are in {work.root}."
-            ) from error
+            raise OrchError(_what_is_left(error, ended, log, work)) from error
         if about.keep_work or not whole:
             cleanup.pop_all()
             report("work", str(work.root))
@@ -130,9 +138,40 @@ def current_record(directory: RunDirectory) -> RunRecord:
     return record
 
 
+def _what_is_left(error: Exception, ended: Ended, log: _Log, work: WorkDirectory) -> str:
+    """Record the end of a run whose results could not be kept, as far as possible. Says what is where."""
+    if not isinstance(error, OrchError):
+        traceback.print_exception(error)
+    run_id, error_text = log.directory.run_id, str(error) if isinstance(error, OrchError) else f"{_named(error)}."
+    if error is ended.error:
+        told = f"run {run_id} was ended by an error inside orch: {error_text} What it wrote is in {work.root}."
+    else:
+        told = (
+            f"the outputs of run {run_id} could not all be stored: {error_text} "
+            f"What is not in the store is in {work.root}."
+        )
+    log.take_rest()
+    try:
+        log.end(ended, ())
+    except Exception as unrecorded:
+        told += f" Nor could its end be recorded: {unrecorded}" * (str(unrecorded) != str(error))
+    return told
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+_MOST_PENDING = 4
+"""Events that wait in the memory for a disk that is full, of some 16 MiB each at most."""
+
+
 @dataclass(slots=True)
 class _Log:
-    """What the run directory has to hear. A disk that is full for a moment loses nothing: it is told again."""
+    """What the run directory has to hear. A disk that is full for a moment loses nothing: it is told again.
+
+    What the program logs then waits in its file.
+    """
 
     directory: RunDirectory
     events: EventReader
@@ -140,10 +179,25 @@ class _Log:
 
     def tick(self) -> None:
         """Take what the program logged, and try to write it down."""
-        if logged := self.events.read():
-            self.pending.append(logged)
+        try:
+            if len(self.pending) < _MOST_PENDING and (logged := self.events.read()):
+                self.pending.append(logged)
+        except Exception as error:  # nothing that the program logs may end it
+            self.events.give_up(_named(error))
         with contextlib.suppress(OSError, OrchError):
             self.flush()
+
+    def take_rest(self) -> None:
+        """Take all that the program logged and nobody has read yet."""
+        try:
+            for logged in self.events.rest():
+                self.pending.append(logged)
+                with contextlib.suppress(OSError, OrchError):
+                    self.flush()
+                if len(self.pending) >= _MOST_PENDING:
+                    return
+        except Exception as error:
+            self.events.give_up(_named(error))
 
     def note(self, *texts: str) -> None:
         self.pending += [{"event": "note", "text": text} for text in texts]
@@ -176,16 +230,14 @@ def _supervised(
     spec: RunSpec,
     about: Circumstances,
     attachment: Attachment,
-    work: WorkDirectory,
-    prefix: Prefix,
+    program: Program,
     notes: list[str],
     began: Callable[[RunRecord], object],
     home: Home,
-) -> tuple[Ended, _Log]:
+    log: _Log,
+) -> Ended:
     directory = attachment.directory
-    program = _program(spec, about, attachment, work, prefix)
     directory.events.touch()
-    log = _Log(directory, EventReader(directory.events))
 
     def born() -> None:
         me = identify(os.getpid())
@@ -197,7 +249,7 @@ def _supervised(
         try:
             attachment.progress.write({"program": pid, "terminal": terminal is not None})
             began(current_record(directory))
-        except (OSError, OrchError) as error:
+        except Exception as error:
             log.note(f"the run could not be indexed when it began: {error}")
 
     terminal = _open_terminal(attachment)
@@ -217,18 +269,39 @@ def _supervised(
             started=started,
             tick=log.tick,
         )
-    except (NotStartedError, Interrupted):
+    except BaseException:
         directory.journal.unlink(missing_ok=True)  # it never ran
         raise
     with contextlib.suppress(OSError, OrchError):
         attachment.progress.write({"over": ended.exit_code})
-    if logged := log.events.read(last=True):
-        log.pending.append(logged)
-    return ended, log
+    return ended
+
+
+@contextlib.contextmanager
+def _tracked(
+    program: Program, about: Circumstances, directory: RunDirectory, prefix: Prefix, home: Home, log: _Log
+) -> Iterator[Program]:
+    """The program with what it needs to log through MLflow, where its environment has that."""
+    from orchestrator.execute.tracking import PLUGIN, TrackedRun, tracking_server, wants_tracking
+
+    if not wants_tracking(prefix.path, program.variables):
+        yield program
+        return
+    run = TrackedRun(
+        directory,
+        ledger.experiment_id(about.experiment),
+        may_move=about.experiment == DEFAULT_EXPERIMENT,
+        may_name=about.name is None,
+    )
+    problems: list[str] = []
+    with tracking_server(run, home, problems) as variables:
+        path = os.pathsep.join(filter(None, [program.variables.get("PYTHONPATH"), str(PLUGIN)]))
+        yield replace(program, variables={**program.variables, **variables, "PYTHONPATH": path})
+    log.note(*problems)
 
 
 def _program(
-    spec: RunSpec, about: Circumstances, attachment: Attachment, work: WorkDirectory, prefix: Prefix
+    spec: RunSpec, about: Circumstances, attachment: Attachment, work: WorkDirectory, prefix: Prefix, home: Home
 ) -> Program:
     directory = attachment.directory
     parameters = {**spec.parameters, **about.secret_parameters}
@@ -242,7 +315,11 @@ def _program(
     if spec.environment.paths:
         on_path = [str(work.checkout / path) for path in spec.environment.paths]
         variables["PYTHONPATH"] = os.pathsep.join([*on_path, *filter(None, [variables.get("PYTHONPATH")])])
+    command = own_command(home)
     variables |= {
+        "PATH": f"{variables['PATH']}{os.pathsep}{command.parent}",
+        "ORCH_EXE": str(command),
+        "ORCH_HOME": str(home.root),
         "ORCH_RUN_ID": directory.run_id,
         "ORCH_EVENTS": str(directory.events),
         "ORCH_ARTIFACTS": str(work.artifacts),

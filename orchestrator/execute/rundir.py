@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ from orchestrator.paths import Home
 
 HEARTBEAT_SECONDS = 10.0
 _COUNT_SECONDS = 0.1
+_GRACE_BYTES, _SUPERVISOR_BYTES = 32, 4096
 
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """The files of `$ORCH_HOME/runs/<run id>/`."""
+    """The files of `$ORCH_HOME/runs/<run id>/`. The program can reach them, so anything may stand in their places."""
 
     path: Path
 
@@ -76,6 +78,11 @@ class RunDirectory:
         """What orch itself had to say, tracebacks included."""
         return self.path / "supervisor.log"
 
+    @property
+    def tracking_log(self) -> Path:
+        """What went wrong in the run's tracking server; not there when nothing did."""
+        return self.path / "tracking.log"
+
     def record(self, event: str, *, sync: bool = True, **values: Any) -> None:
         """Add one event to the journal; with `sync` it is on the disk when this returns."""
         journal.append(self.journal, [{"event": event, **values}], sync=sync)
@@ -94,13 +101,38 @@ class RunDirectory:
     def supervised_by(self) -> ProcessIdentity | None:
         """The supervisor, as it said itself; None when it could not."""
         try:
-            return ProcessIdentity(**json.loads(self.supervisor.read_bytes()))
-        except (OSError, ValueError, TypeError):
+            with journal.open_plain(self.supervisor) as file:
+                found = ProcessIdentity(**json.loads(file.read(_SUPERVISOR_BYTES)))
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
+        return found if _is_identity(found) else None
 
     def told(self) -> list[dict[str, Any]]:
-        """What viewers have been told so far."""
-        return journal.read(self.progress)[0]
+        """What viewers have been told so far; nothing where that can't be read."""
+        try:
+            return journal.read(self.progress)[0]
+        except OrchError:
+            return []
+
+    def ask_grace(self, seconds: float) -> None:
+        """Say how long the program is to be given, once it is asked for its end. Raises OSError."""
+        aside = self.path / f".grace.{os.urandom(4).hex()}"
+        try:
+            with aside.open("x") as file:
+                file.write(str(seconds))
+            aside.replace(self.asked_grace)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def granted(self) -> float | None:
+        """The seconds that somebody has asked for with `ask_grace`; None when nobody has."""
+        try:
+            with journal.open_plain(self.asked_grace) as file:
+                text = file.read(_GRACE_BYTES + 1)
+            seconds = float(text) if len(text) <= _GRACE_BYTES else -1.0
+        except (OSError, ValueError):
+            return None
+        return seconds if seconds >= 0 else None  # not a number is none
 
 
 def create_run_directory(home: Home, run_id: str, asked: Mapping[str, str]) -> RunDirectory:
@@ -111,9 +143,13 @@ def create_run_directory(home: Home, run_id: str, asked: Mapping[str, str]) -> R
     directory = RunDirectory(home.run(run_id))
     try:
         directory.path.mkdir(mode=0o700)
-        journal.append(directory.progress, [{"asked": dict(asked), "at": round(time.time(), 4)}])
     except OSError as error:
         raise OrchError(f"{home.runs} can't take a new run: {error.strerror}.") from error
+    try:
+        journal.append(directory.progress, [{"asked": dict(asked), "at": round(time.time(), 4)}])
+    except BaseException:
+        shutil.rmtree(directory.path, ignore_errors=True)  # it would be a run that is prepared for ever
+        raise
     return directory
 
 
@@ -139,6 +175,11 @@ class ProgressWriter:
         """Add one line for viewers, with the time at which it was written (seconds since the epoch)."""
         journal.append(self._path, [{**line, "at": round(time.time(), 4)}])
         self._ring()
+
+
+def _is_identity(found: ProcessIdentity) -> bool:
+    texts = isinstance(found.machine, str) and isinstance(found.boot, str)
+    return texts and isinstance(found.pid, int) and isinstance(found.start, int | float)
 
 
 def now_text() -> str:

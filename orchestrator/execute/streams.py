@@ -21,6 +21,8 @@ _CHUNK = 1 << 16
 _FULL_SECONDS, _AGAIN_SECONDS = 10.0, 0.2
 """How long a full disk is waited for when the program has ended, and how often it is tried."""
 _MOST_TYPED = 1 << 20
+_RING_SECONDS = 0.01
+"""How often viewers are woken at most: many of them would cost more than what the program prints."""
 
 
 @dataclass(slots=True)
@@ -36,6 +38,9 @@ class Streams:
     _paused: set[socket.socket] = field(default_factory=set)
     """The viewers whose keys wait: the program has a lot of them to read."""
     _log: int = -1
+    _is_news: bool = False
+    """There is something in the log that nobody was woken for."""
+    _next_ring: float = 0.0
 
     def open(self) -> None:
         """Begin, when the program has started. Signals end a wait from now on."""
@@ -55,6 +60,8 @@ class Streams:
 
     def serve(self, seconds: float) -> None:
         """Wait so long for anything to happen, and do what it asks for."""
+        if self._is_news:
+            seconds = max(0.0, min(seconds, self._next_ring - time.monotonic()))
         for key, events in self._selector.select(seconds):
             if key.fileobj is self._wake[0]:
                 self._wake[0].recv(_CHUNK)
@@ -65,6 +72,8 @@ class Streams:
             elif events & selectors.EVENT_READ:
                 self._copy_output()
         self._feed()
+        if self._is_news and time.monotonic() >= self._next_ring:
+            self._ring()
 
     def write_log(self) -> None:
         """Write what was printed. While the disk is full nothing more is read: the program waits, and is not ended."""
@@ -78,7 +87,7 @@ class Streams:
             self._selector.unregister(self.terminal.master)
         elif not self.unwritten and not is_read:
             self._selector.register(self.terminal.master, selectors.EVENT_READ)
-        self.viewers.ring()
+        self._is_news = True
 
     def drain(self) -> None:
         """After the last process has ended: all that was printed goes into the log."""
@@ -95,6 +104,7 @@ class Streams:
                 self.write_log()
             else:
                 break
+        self._ring()
 
     def close(self) -> None:
         """Let go of everything but the viewers."""
@@ -107,6 +117,10 @@ class Streams:
             for number in (self._log, self.terminal.master, self.terminal.slave):
                 if number >= 0:
                     os.close(number)
+
+    def _ring(self) -> None:
+        self.viewers.ring()
+        self._is_news, self._next_ring = False, time.monotonic() + _RING_SECONDS
 
     def _take_viewers(self) -> None:
         listener = self.viewers.listener

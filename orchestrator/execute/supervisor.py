@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,6 +25,7 @@ from orchestrator.model import Usage
 
 _FIRST_SAMPLE, _SAMPLE_SECONDS = 0.05, 1.0
 _ENOUGH = 3
+_BROKEN_OFF_SECONDS, _POLL_SECONDS = 10.0, 0.05
 
 
 class Interrupted(BaseException):
@@ -59,6 +62,8 @@ class Ended:
     stopped: bool = False
     reason: str | None = None
     notes: tuple[str, ...] = ()
+    error: Exception | None = None
+    """What went wrong inside orch, so that nobody could look after the program any more and it was ended."""
 
 
 @dataclass(slots=True)
@@ -104,22 +109,27 @@ def supervise(
     `born` is called in the new process before it becomes the program, so that no program ever runs unrecorded;
     `started` then with its pid, `tick` about once a second. A stop request, or the end of `timeout` seconds, is
     forwarded to the process group; what still lives after `grace` seconds, or at the third request, is killed. Raises
-    NotStartedError when the program can't be started.
+    NotStartedError when the program can't be started; what it raises says that nothing runs. An unexpected error after
+    the start ends the program and all its descendants, and stands in what is returned.
     """
     adopt_orphans()
     begin = time.monotonic()
-    stop.program_runs = True
-    process = _start(program, directory, terminal, born)
-    gc.enable()
     streams = Streams(viewers, terminal, directory.stdout)
-    loop = _Loop(ProcessTree(process.pid), directory, stop, grace, timeout, streams)
     try:
-        streams.open()
-        started(process.pid)
-        loop.run(process, tick)
+        stop.program_runs = True
+        process = _start(program, directory, terminal, born)
+        loop = _Loop(ProcessTree(process.pid), directory, stop, grace, timeout, streams)
+        try:
+            gc.enable()
+            streams.open()
+            started(process.pid)
+            loop.run(process, tick)
+            return loop.ended(time.monotonic() - begin)
+        except Exception as error:
+            loop.break_off(process, error)
+            return loop.ended(time.monotonic() - begin)
     finally:
         streams.close()
-    return loop.ended(time.monotonic() - begin)
 
 
 def _start(
@@ -136,11 +146,14 @@ def _start(
         born()
 
     with ExitStack() as files:
-        streams = [
-            files.enter_context((program.stdin or Path(os.devnull)).open("rb")).fileno(),
-            files.enter_context(directory.stdout.open("ab")).fileno(),
-            files.enter_context(directory.stderr.open("ab")).fileno(),
-        ]
+        try:
+            streams = [
+                files.enter_context((program.stdin or Path(os.devnull)).open("rb")).fileno(),
+                files.enter_context(directory.stdout.open("ab")).fileno(),
+                files.enter_context(directory.stderr.open("ab")).fileno(),
+            ]
+        except OSError as error:
+            raise NotStartedError(f"the program can't be started ({error.filename}: {error.strerror}).") from error
         stdin, stdout, stderr = [slave] * 3 if slave is not None else streams
         if program.one_stream:
             stderr = stdout
@@ -184,6 +197,7 @@ class _Loop:
     left: int = 0
     beyond: tuple[int, ...] = ()
     """The processes that still ran at the end, and that this user may not end."""
+    error: Exception | None = None
 
     def run(self, process: subprocess.Popen[bytes], tick: Callable[[], None]) -> None:
         begin = time.monotonic()
@@ -211,15 +225,43 @@ class _Loop:
             self.streams.serve(max(0.0, min(waits) - time.monotonic()))
         self.streams.drain()
 
+    def break_off(self, process: subprocess.Popen[bytes], error: Exception) -> None:
+        """End everything after an error of our own: no program goes on that nobody looks after."""
+        self.error = error
+        for number, seconds in (
+            (signal.SIGTERM, min(self.grace, _BROKEN_OFF_SECONDS)),
+            (signal.SIGKILL, _BROKEN_OFF_SECONDS),
+        ):
+            if self.status is None:
+                with contextlib.suppress(OSError):
+                    os.killpg(process.pid, number)
+            end = time.monotonic() + seconds
+            # Whatever went wrong may go wrong again.
+            with contextlib.suppress(Exception):
+                signal_tree(self.tree, number)
+            while time.monotonic() < end:
+                with contextlib.suppress(Exception):
+                    self._reap(process)
+                    if self.status is not None and not look(self.tree, afresh=True):
+                        break
+                time.sleep(_POLL_SECONDS)
+        with contextlib.suppress(Exception):
+            self.streams.drain()
+
     def ended(self, seconds: float) -> Ended:
-        assert self.status is not None  # noqa: S101 - run() ends with it
-        code = os.waitstatus_to_exitcode(self.status)
+        code = -signal.SIGKILL if self.status is None else os.waitstatus_to_exitcode(self.status)
         cpu, largest = self.children
         stopped = self.stopped_by
+        if self.error is None and stopped is None and self.stop.count > self.forwarded:
+            stopped = signal.Signals(self.stop.number).name  # the program ended before it could be told
         if stopped is None and self.streams.terminal is not None and code in (-signal.SIGINT, 128 + signal.SIGINT):
             stopped = signal.SIGINT.name  # Ctrl-C went to the program itself
         reason = None
-        if stopped is not None:
+        if self.error is not None:
+            stopped = None
+            code = code or OrchError.exit_code
+            reason = f"ended by an error inside orch ({type(self.error).__name__}: {self.error})"
+        elif stopped is not None:
             reason = f"stopped by {stopped}"
             reason += ", then killed" if self.killed else ""
         elif code < 0:
@@ -231,7 +273,8 @@ class _Loop:
             read_bytes=self.tree.read,
             written_bytes=self.tree.written,
         )
-        return Ended(code if code >= 0 else 128 - code, usage, stopped is not None, reason, tuple(self._notes()))
+        exit_code, notes = code if code >= 0 else 128 - code, tuple(self._notes())
+        return Ended(exit_code, usage, stopped is not None, reason, notes, self.error)
 
     def _notes(self) -> Iterator[str]:
         ended = self.left - len(self.beyond)
@@ -265,9 +308,10 @@ class _Loop:
 
     def _tree_has_ended(self) -> bool:
         """After the program: whether nothing of it is left. What is left is ended, gently, then firmly."""
-        if self.left == 0 and not self._has_children():
+        has_children = _has_children()
+        if has_children is False:
             return True
-        alive = {process.pid for process in look(self.tree)}
+        alive = {process.pid for process in look(self.tree, afresh=True)}
         if self.killed and alive <= self.tree.refused:
             self.beyond = tuple(sorted(alive))
             return True
@@ -275,17 +319,7 @@ class _Loop:
             self.left = len(alive)
             signal_tree(self.tree, signal.SIGTERM)
             self.deadline = self.deadline or time.monotonic() + self.grace
-        return not alive
-
-    def _has_children(self) -> bool:
-        """Whether this process has any child, asked of the kernel; orphans of the program are adopted on Linux."""
-        if os.uname().sysname != "Linux":
-            return True
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return False
-        return True
+        return not alive and has_children is None
 
     def _forward_stop(self) -> None:
         if self.stop.count > self.forwarded:
@@ -301,15 +335,17 @@ class _Loop:
         """Ask the program for its end. An impatient third request, or one that gives it no time, kills it at once."""
         self.stopped_by = self.stopped_by or by
         signal_tree(self.tree, number)
-        grace = 0.0 if self.forwarded >= _ENOUGH else _asked_grace(self.directory, self.grace)
-        deadline = time.monotonic() + grace
+        granted = 0.0 if self.forwarded >= _ENOUGH else self.directory.granted()
+        deadline = time.monotonic() + (self.grace if granted is None else granted)
         self.deadline = deadline if self.deadline is None else min(deadline, self.deadline)
 
 
-def _asked_grace(directory: RunDirectory, usual: float) -> float:
-    """The seconds that whoever asks for the end gives the program."""
+def _has_children() -> bool | None:
+    """Whether this process has any child, asked of the kernel; None where orphans of the program are not adopted."""
+    if sys.platform != "linux":
+        return None
     try:
-        asked = float(directory.asked_grace.read_bytes())
-    except (OSError, ValueError):
-        return usual
-    return asked if asked >= 0 else usual  # not a number is none
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True

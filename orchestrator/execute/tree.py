@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ class ProcessTree:
     """The program was waited for: its number, and that of its group, may be somebody else's from now on."""
     known: dict[int, psutil.Process] = field(default_factory=dict)
     refused: set[int] = field(default_factory=set)
-    """The pids that could not be signalled: they are another user's by now."""
+    """The living pids that could not be signalled: they are another user's by now."""
+    others: set[int] = field(default_factory=set)
+    """The processes of this machine that are not of the tree, so that only new ones are looked at."""
     memory: int = 0
     counted: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Bytes read from and written to disks, of each that lives; those of the others are summed up."""
@@ -54,20 +57,60 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
 
 
-def look(tree: ProcessTree) -> list[psutil.Process]:
-    """The living processes of the tree."""
+def look(tree: ProcessTree, *, afresh: bool = False) -> list[psutil.Process]:
+    """The living processes of the tree. One whose number was another's a moment ago is only seen `afresh`."""
     import psutil
 
     # With orphans adopted, everything below this process is the program's; elsewhere remember whom we saw.
-    found = psutil.Process().children(recursive=True)
-    for process in found:
-        tree.known.setdefault(process.pid, process)
+    if sys.platform == "linux":
+        if afresh:
+            tree.others.clear()
+        for pid in _newborn(tree):
+            with contextlib.suppress(psutil.Error):
+                tree.known[pid] = psutil.Process(pid)
+    else:
+        for process in psutil.Process().children(recursive=True):
+            tree.known.setdefault(process.pid, process)
     for pid, process in list(tree.known.items()):
         if not process.is_running() or _is_zombie(process):
             del tree.known[pid]
+            tree.refused.discard(pid)
             read, written = tree.counted.pop(pid, (0, 0))
             tree.read_before, tree.written_before = tree.read_before + read, tree.written_before + written
     return list(tree.known.values())
+
+
+def _newborn(tree: ProcessTree) -> list[int]:
+    """The pids below this process that are not known, parents first (Linux).
+
+    To read all of /proc each second would cost more the more others run: once seen, they are passed over.
+    """
+    me = os.getpid()
+    there = {int(entry.name) for entry in os.scandir("/proc") if entry.name.isdecimal()} - {me}
+    tree.others &= there
+    parents = {pid: parent for pid in there - tree.others - tree.known.keys() if (parent := _parent_of(pid)) >= 0}
+    mine, found = {me, *tree.known}, list[int]()
+    for pid in parents:
+        line = list[int]()
+        while pid in parents and pid not in mine:
+            line.append(pid)
+            pid = parents[pid]
+        if pid in mine:
+            found += reversed(line)
+            mine |= set(line)
+        elif pid in tree.others or pid == 0:
+            tree.others |= set(line)
+        # Else a parent has ended meanwhile: whose child that is by now is found out the next time.
+    return found
+
+
+def _parent_of(pid: int) -> int:
+    """The pid of a process's parent, 0 where that is none of ours, -1 when the process has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return -1
+    return int(stat[stat.rindex(b")") + 2 :].split()[1])
 
 
 def sample(tree: ProcessTree) -> None:
@@ -92,7 +135,7 @@ def signal_tree(tree: ProcessTree, number: int) -> None:
     if not tree.reaped:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(tree.root, number)
-    for process in look(tree):
+    for process in look(tree, afresh=True):
         with _noting_refusal(tree, process.pid):
             in_group = os.getpgid(process.pid) == tree.root
             if in_group and tree.reaped:

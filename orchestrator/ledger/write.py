@@ -59,6 +59,12 @@ def write_record(connection: sqlite3.Connection, record: RunRecord) -> None:
 
 def put_record(connection: sqlite3.Connection, record: RunRecord) -> None:
     """`write_record` within a transaction that the caller has opened."""
+    put_facts(connection, record)
+    _put_metrics(connection, record)
+
+
+def put_facts(connection: sqlite3.Connection, record: RunRecord) -> None:
+    """`put_record` of all but the metrics."""
     spec, run_id = record.pinned, record.run_id
     _put_run(connection, record)
     _replace(connection, _PARAMS, run_id, _pairs(record.params))
@@ -75,20 +81,24 @@ def put_record(connection: sqlite3.Connection, record: RunRecord) -> None:
     submodules = [(i, s.path, s.commit, to_text(s.url)) for i, s in enumerate(modules)]
     _replace(connection, _SUBMODULES, run_id, submodules)
     _put_tracking(connection, record)
-    _put_metrics(connection, record)
 
 
 def append_metrics(connection: sqlite3.Connection, run_id: str, points: Iterable[Metric]) -> None:
     """Add metric points to a run, in one transaction. Raises OrchError when the ledger does not have the run."""
     with transaction(connection):
-        if connection.execute("SELECT 1 FROM runs WHERE run_id = ?", (run_id,)).fetchone() is None:
-            raise OrchError(f"the ledger has no run {run_id}.")
-        points = tuple(points)
-        for name, rows in _histories(points).items():
-            last = "SELECT coalesce(max(position), -1) FROM metrics WHERE run_id = ? AND key = ?"
-            start = connection.execute(last, (run_id, name)).fetchone()[0] + 1
-            _add_points(connection, run_id, name, start, rows)
-        connection.executemany(_RAISE_LATEST, ((run_id, *row) for row in _latest(points)))
+        put_points(connection, run_id, points)
+
+
+def put_points(connection: sqlite3.Connection, run_id: str, points: Iterable[Metric]) -> None:
+    """`append_metrics` within a transaction that the caller has opened."""
+    if connection.execute("SELECT 1 FROM runs WHERE run_id = ?", (run_id,)).fetchone() is None:
+        raise OrchError(f"the ledger has no run {run_id}.")
+    points = tuple(points)
+    for name, rows in _histories(points).items():
+        last = "SELECT coalesce(max(position), -1) FROM metrics WHERE run_id = ? AND key = ?"
+        start = connection.execute(last, (run_id, name)).fetchone()[0] + 1
+        _add_points(connection, run_id, name, start, rows)
+    connection.executemany(_RAISE_LATEST, ((run_id, *row) for row in _latest(points)))
 
 
 def remove_run(connection: sqlite3.Connection, run_id: str) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -19,6 +20,7 @@ import pytest
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.execute.supervisor import Ended, Program, StopRequest, supervise
 from orchestrator.execute.terminal import open_terminal, typed, window
+from orchestrator.execute.tree import ProcessTree, look
 from orchestrator.execute.viewers import Viewers
 
 
@@ -51,7 +53,7 @@ def when_printed(directory: RunDirectory, text: str, act: Callable[[], object]) 
 
 def start(directory: RunDirectory, script: str, *, stop: Sequence[int] = (), **options) -> Ended:
     """Supervise `bash -c SCRIPT`; the signals `stop` ask for its end when it has printed `ready`."""
-    request = StopRequest()
+    request = options.pop("request", StopRequest())
 
     def ask() -> None:
         for number in stop:
@@ -78,7 +80,7 @@ def start(directory: RunDirectory, script: str, *, stop: Sequence[int] = (), **o
             terminal=options.pop("terminal", None),
             born=lambda: None,
             started=options.pop("started", lambda _: None),
-            tick=lambda: None,
+            tick=options.pop("tick", lambda: None),
         )
     finally:
         if asking is not None:
@@ -153,8 +155,13 @@ def test_stopping_reaches_a_child_in_a_session_of_its_own(directory: RunDirector
 
 
 def test_usage_counts_the_whole_tree(directory: RunDirectory) -> None:
-    code = "x = bytearray(80_000_000); import time; t = time.process_time()\nwhile time.process_time() - t < 0.4: pass"
-    ended = start(directory, f"{sys.executable} -c '{code}' & {sys.executable} -c '{code}' & wait")
+    code = (
+        "import os, sys, time; x = bytearray(80_000_000); open(sys.argv[1], 'w').close()\n"
+        "while time.process_time() < 0.4: pass\n"
+        "while not (os.path.exists('1') and os.path.exists('2')): time.sleep(0.01)\n"
+        "time.sleep(1.2)  # somebody looks once a second\n"
+    )
+    ended = start(directory, f'{sys.executable} -c "{code}" 1 & {sys.executable} -c "{code}" 2 & wait')
     assert ended.usage.cpu_seconds >= 0.8
     assert ended.usage.peak_memory > 150_000_000
     assert ended.usage.wall_seconds >= 0.4
@@ -249,7 +256,7 @@ def test_a_program_that_reads_nothing_keeps_only_the_one_who_types_waiting(direc
         typing.close()
 
     def size() -> None:
-        time.sleep(0.5)
+        time.sleep(0.5)  # so that the keys come first; were they slower, nobody would wait for anybody
         looking.sendall(window((11, 22)))
 
     writing = when_printed(directory, "ready", act)
@@ -290,7 +297,10 @@ def test_what_runs_as_another_user_is_told_of_and_not_waited_for() -> None:
     become.chmod(0o4755)
     os.chown(directory.path, 65534, 65534)
     folder.chmod(0o755)
-    script = f"(setsid {become} --reuid 1 --regid 1 --clear-groups sleep 600 & echo $! >pid); sleep 0.2"
+    script = (
+        f"(setsid {become} --reuid 1 --regid 1 --clear-groups sleep 600 & echo $! >pid); "
+        "until grep -q sleep /proc/$(cat pid)/cmdline && grep -q '^Uid:.1' /proc/$(cat pid)/status; do sleep 0.05; done"
+    )
     try:
         start(directory, "true")  # loads what the other user may not read
         os.chown(directory.stdout, 65534, 65534)
@@ -315,3 +325,157 @@ def test_what_runs_as_another_user_is_told_of_and_not_waited_for() -> None:
         )
     finally:
         shutil.rmtree(folder)
+
+
+def fail(*_: object) -> None:
+    raise MemoryError("no more")
+
+
+@pytest.mark.parametrize("when", ["started", "tick"])
+def test_an_error_of_our_own_ends_the_program_and_what_it_started_and_is_told(
+    directory: RunDirectory, when: str
+) -> None:
+    pids = directory.path / "pids"
+    script = f"setsid bash -c 'trap \"\" TERM; echo $$ >>{pids}; exec sleep 600' & echo $$ >>{pids}; sleep 600"
+
+    def fail_when_all_run(*_: object) -> None:
+        wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+        fail()
+
+    ended = start(directory, script, grace=0.3, **{when: fail_when_all_run})
+    assert isinstance(ended.error, MemoryError)
+    assert (ended.stopped, ended.reason) == (False, "ended by an error inside orch (MemoryError: no more)")
+    assert ended.exit_code == 128 + signal.SIGTERM
+    assert not [pid for pid in pids.read_text().split() if is_alive(int(pid))]
+
+
+def test_an_error_of_our_own_when_the_program_has_ended_well_is_no_success(directory: RunDirectory) -> None:
+    def started(pid: int) -> None:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        fail()
+
+    ended = start(directory, "true", started=started)
+    assert isinstance(ended.error, MemoryError)
+    assert ended.exit_code == 125
+
+
+def test_what_was_printed_before_an_error_of_our_own_is_in_the_log(directory: RunDirectory) -> None:
+    terminal = open_terminal((24, 80))
+    ended = start(directory, "echo a word; exec sleep 600", terminal=terminal, grace=0.3, tick=fail)
+    assert isinstance(ended.error, MemoryError)
+    assert directory.stdout.read_text() == "a word\n"
+
+
+def test_a_request_that_came_with_the_programs_end_counts(directory: RunDirectory) -> None:
+    """As when the run is a part of another, which asks the supervisor and the program at once."""
+    request = StopRequest()
+
+    def started(pid: int) -> None:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        request.number, request.count = signal.SIGTERM, 1
+
+    ended = start(directory, "kill -TERM $$", request=request, started=started)
+    assert (ended.exit_code, ended.stopped, ended.reason) == (143, True, "stopped by SIGTERM")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless"])
+def test_a_grace_that_cannot_be_read_is_the_usual_one(directory: RunDirectory, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo(directory.asked_grace)
+    else:
+        directory.asked_grace.symlink_to("/dev/zero")
+    script = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+    ended = start(directory, script, stop=[signal.SIGTERM], grace=0.3)
+    assert ended.reason == "stopped by SIGTERM, then killed"
+
+
+def test_a_child_of_a_thread_that_left_the_session_is_seen_and_ended(directory: RunDirectory) -> None:
+    code = (
+        "import subprocess, threading, time\n"
+        "def fork(): open('child', 'w').write(str(subprocess.Popen(['setsid', 'sleep', '600']).pid))\n"
+        "thread = threading.Thread(target=fork); thread.start(); thread.join(); print('ready', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    ended = start(directory, f'exec {sys.executable} -c "{code}"', stop=[signal.SIGTERM])
+    assert ended.stopped
+    assert not is_alive(int((directory.path / "child").read_text()))
+
+
+def test_many_that_are_born_and_orphaned_meanwhile_are_all_ended(directory: RunDirectory) -> None:
+    """Children of parents that end at once, each in a session of its own, up to the end of the program."""
+    script = (
+        "for i in $(seq 60); do (setsid bash -c 'echo $$ >>pids; exec sleep 600' &); done; "
+        'until [ "$(wc -l <pids)" = 60 ]; do sleep 0.05; done'
+    )
+    ended = start(directory, script, grace=30)
+    pids = (directory.path / "pids").read_text().split()
+    assert len(pids) == 60
+    assert not [pid for pid in pids if is_alive(int(pid))]
+    assert ended.notes == ("60 processes of the program still ran when it had ended; they were ended too.",)
+
+
+def test_viewers_are_woken_no_more_than_they_can_use_and_once_after_the_last_word(directory: RunDirectory) -> None:
+    here, there = socket.socketpair()
+    heard: list[tuple[bytes, int]] = []
+
+    def hear() -> None:
+        while bells := here.recv(1 << 16):
+            heard.append((bells, directory.stdout.stat().st_size))
+
+    hearing = threading.Thread(target=hear)
+    hearing.start()
+    begin = time.monotonic()
+    start(directory, "seq 1 200000", viewers=[there], terminal=open_terminal((24, 80)))
+    seconds = time.monotonic() - begin
+    hearing.join()  # `start` closes the other end
+    here.close()
+    assert sum(len(bells) for bells, _ in heard) <= seconds / 0.01 + 2
+    assert heard[-1][1] == directory.stdout.stat().st_size
+
+
+def test_a_viewer_hears_a_single_word_soon(directory: RunDirectory) -> None:
+    here, there = socket.socketpair()
+    here.settimeout(60)
+    script = "for i in 1 2 3; do echo word $i; done; until [ -e go ]; do sleep 0.05; done"
+    told = threading.Thread(target=lambda: (wait_for_word(here, directory, "word 3"), (directory.path / "go").touch()))
+    told.start()
+    start(directory, script, viewers=[there], terminal=open_terminal((24, 80)))
+    told.join()
+    here.close()
+
+
+def wait_for_word(viewer: socket.socket, directory: RunDirectory, word: str) -> None:
+    """Look at the log only when woken."""
+    while viewer.recv(100):
+        if word in directory.stdout.read_text():
+            return
+    raise AssertionError("nobody rang")
+
+
+def test_one_that_could_not_be_signalled_is_forgotten_when_it_has_ended() -> None:
+    process = subprocess.Popen(["sleep", "600"])
+    tree = ProcessTree(process.pid)
+    assert process.pid in [found.pid for found in look(tree)]
+    tree.refused.add(process.pid)
+    look(tree)
+    assert tree.refused == {process.pid}
+    process.kill()
+    process.wait()
+    look(tree)
+    assert tree.refused == set()
+
+
+def test_only_new_processes_are_looked_at() -> None:
+    tree = ProcessTree(os.getpid())
+    look(tree)
+    assert os.getppid() in tree.others
+    process = subprocess.Popen(["sh", "-c", "sleep 600 & echo; wait"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    found = [one.pid for one in look(tree)]
+    assert found[0] == process.pid
+    assert len(found) == 2
+    for pid in reversed(found):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()

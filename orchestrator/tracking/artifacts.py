@@ -1,0 +1,112 @@
+"""Artifacts: files that clients send are put into the store and recorded as outputs of their run, one by one.
+
+A path names a run, or a model of a run, and a file among its artifacts. It is only ever compared with the paths that
+are recorded: no file is looked for by a name that a client sent.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from orchestrator import store
+from orchestrator.canonical import local_path, portable_path
+from orchestrator.model import Output
+from orchestrator.records import output_to_json
+from orchestrator.tracking.asked import Asked, invalid, missing
+from orchestrator.tracking.followed import Followed
+from orchestrator.tracking.models import find_model
+from orchestrator.tracking.tracker import Tracker, run_of, run_to_write, tell_of
+
+_ROOT = "artifacts/"
+_LONGEST_PATH = 4096
+
+
+def place_of(tracker: Tracker, path: str) -> tuple[Followed, str]:
+    """The run of an address, and the folder or file there, as an output's path.
+
+    `[experiment/]run/artifacts[/file]` is an artifact of a run, `experiment/models/id/artifacts[/file]` one of a model.
+    Raises ApiError for any other, and for one that leads elsewhere.
+    """
+    parts = [part for part in path.split("/") if part]
+    if len(path) > _LONGEST_PATH or any(part in (".", "..") for part in parts) or "\0" in path or "\\" in path:
+        raise invalid("Invalid path")
+    if _names_model(path):
+        run, model = find_model(tracker, parts[2])
+        return run, "/".join([_ROOT + model.folder, *parts[4:]])
+    rest = parts[1:] if len(parts) >= 3 and parts[2] == "artifacts" else parts
+    if len(rest) < 2 or rest[1] != "artifacts":
+        raise missing(f"No such artifact: '{path}'")
+    return run_of(tracker, rest[0]), "/".join([_ROOT.rstrip("/"), *rest[2:]])
+
+
+def _names_model(path: str) -> bool:
+    parts = [part for part in path.split("/") if part]
+    return len(parts) >= 4 and parts[1] == "models" and parts[3] == "artifacts"
+
+
+def check_place(tracker: Tracker, path: str) -> tuple[Followed, str]:
+    """The run of an address and the output's path there. Raises ApiError where no file may be put."""
+    run, name = place_of(tracker, path)
+    run = run_to_write(tracker, run.record.run_id)
+    if name.count("/") == 0:
+        raise invalid("Invalid path")
+    for output in run.record.outputs:
+        there = local_path(output.path)
+        if there.startswith(f"{name}/") or name.startswith(f"{there}/"):
+            raise invalid(f"'{path}' can't be a file: there is a folder of that name, or a file in its way.")
+    return run, name
+
+
+def put(tracker: Tracker, path: str, file: Path) -> dict[str, Any]:
+    """Keep a file that was received, moving it away, under this address."""
+    run, name = check_place(tracker, path)
+    with store.adding(tracker.home):
+        sha256, size = store.put_file(tracker.home, file, move=True)
+        output = Output(portable_path(name), sha256, size)
+        tell_of(tracker, run, {"event": "output", "output": output_to_json(output)})
+    return {}
+
+
+def find(tracker: Tracker, path: str) -> Output:
+    """The artifact of this address. Raises ApiError when there is none."""
+    run, name = place_of(tracker, path)
+    for output in run.record.outputs:
+        if output.path == portable_path(name) and output.link is None:
+            return output
+    raise missing(f"No such artifact: '{path}'")
+
+
+def list_proxied(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`GET mlflow-artifacts/artifacts?path=`: what is in a folder, with paths relative to it."""
+    run, name = place_of(tracker, asked.text("path", ""))
+    files = _listed(run, name, of_model=_names_model(asked.text("path", "")))
+    return {"files": [{**file, "path": posixpath.relpath(file["path"], name)} for file in files]}
+
+
+def list_of_run(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`GET artifacts/list`: what is in a folder of a run, with paths relative to its artifacts."""
+    run = run_of(tracker, asked.run_id())
+    _, name = place_of(tracker, f"{run.record.run_id}/artifacts/{unquote(asked.text('path', ''))}")
+    files = [{**file, "path": file["path"].removeprefix(_ROOT)} for file in _listed(run, name, of_model=False)]
+    uri = f"mlflow-artifacts:/{run.record.run_id}/artifacts"
+    return {"root_uri": uri, **({"files": files} if files else {})}
+
+
+def _listed(run: Followed, folder: str, *, of_model: bool) -> list[dict[str, Any]]:
+    """The files and folders right below `folder`, by name.
+
+    Those of models are listed by who asks for the model alone: clients of MLflow 3 add them to those of the run.
+    """
+    models = tuple(f"{_ROOT}{model.folder}/" for model in run.record.tracking.models)
+    found: dict[str, dict[str, Any]] = {}
+    for output in run.record.outputs:
+        path = local_path(output.path)
+        if not path.startswith(f"{folder}/") or output.link is not None or (path.startswith(models) and not of_model):
+            continue
+        name, deeper, _ = path.removeprefix(f"{folder}/").partition("/")
+        size = {} if deeper else {"file_size": output.size}
+        found[name] = {"path": f"{folder}/{name}", "is_dir": bool(deeper), **size}
+    return [found[name] for name in sorted(found)]

@@ -1,0 +1,216 @@
+"""Logged models, datasets, and which of them a run used or made: `logged-models`, `runs/log-inputs`, `runs/outputs`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import replace
+from typing import Any, Literal
+
+from orchestrator.ledger.connection import telling
+from orchestrator.model import Dataset, LoggedModel
+from orchestrator.tracked import dataset_to_json, model_to_json
+from orchestrator.tracking.asked import Asked, invalid, missing
+from orchestrator.tracking.followed import Followed
+from orchestrator.tracking.paging import page
+from orchestrator.tracking.shown import MODEL_STATUS, model_json
+from orchestrator.tracking.tracker import Tracker, experiment_id_of, flush, run_of, run_to_write, tell_of
+
+HISTORY = "mlflow.log-model.history"
+_LONGEST_FOLDER = 100
+_PLAIN = re.compile(r"[^\w\-. ]")
+_STATES: dict[str, Literal["pending", "ready", "failed"]] = {
+    "LOGGED_MODEL_PENDING": "pending",
+    "LOGGED_MODEL_READY": "ready",
+    "LOGGED_MODEL_UPLOAD_FAILED": "failed",
+}
+
+
+def create(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`POST logged-models`. A model belongs to the run that makes it, and its files are outputs of that."""
+    source = asked.text("source_run_id", "") or tracker.own
+    if source is None:
+        raise invalid(
+            "Missing value for required parameter 'source_run_id': a model belongs to a run here; start one first."
+        )
+    run = run_to_write(tracker, source)
+    now = time.time_ns() // 1_000_000
+    name = asked.text("name", "") or "model"
+    model = LoggedModel(
+        model_id=f"m-{os.urandom(16).hex()}",
+        name=name,
+        folder=_folder(run, name),
+        created=now,
+        updated=now,
+        kind=asked.text("model_type", ""),
+        params=asked.pairs("params"),
+        tags=asked.pairs("tags"),
+    )
+    tell_of(tracker, run, {"event": "model", "model": model_to_json(model)})
+    return _answer(tracker, run, model)
+
+
+def get(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`GET logged-models/<id>`."""
+    return _answer(tracker, *find_model(tracker, asked.text("model_id")))
+
+
+def finalize(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`PATCH logged-models/<id>`: whether it is ready."""
+    state = _STATES.get(asked.text("status"))
+    if state is None:
+        raise invalid(f"Invalid model status: {asked.text('status')}. Expected one of {sorted(_STATES)}.")
+    return _change(tracker, asked, state=state)
+
+
+def set_tags(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`PATCH logged-models/<id>/tags`."""
+    _, model = find_model(tracker, asked.text("model_id"))
+    return _change(tracker, asked, tags={**model.tags, **asked.pairs("tags")})
+
+
+def delete_tag(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`DELETE logged-models/<id>/tags/<key>`."""
+    _, model = find_model(tracker, asked.text("model_id"))
+    key = asked.text("key")
+    if key not in model.tags:
+        raise missing(f"No tag with key {key!r} found for model with ID {model.model_id!r}.")
+    return _change(tracker, asked, tags={name: value for name, value in model.tags.items() if name != key})
+
+
+def log_params(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`POST logged-models/<id>/params`."""
+    _, model = find_model(tracker, asked.text("model_id"))
+    _change(tracker, asked, params={**model.params, **asked.pairs("params")})
+    return {}
+
+
+def delete(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`DELETE logged-models/<id>`. Its files stay outputs of the run."""
+    run, model = find_model(tracker, asked.text("model_id"))
+    run = run_to_write(tracker, run.record.run_id)
+    tell_of(tracker, run, {"event": "model gone", "model_id": model.model_id})
+    return {}
+
+
+def search(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`POST logged-models/search`."""
+    from orchestrator.questions.grammar import parse_filter, parse_order_by
+    from orchestrator.questions.matching import in_order, matches
+    from orchestrator.questions.vocabulary import MODELS
+
+    wanted, conditions = asked.texts("experiment_ids"), parse_filter(asked.text("filter", ""), MODELS)
+    fields = [(item.text("field_name"), item.values.get("ascending") is not False) for item in asked.items("order_by")]
+    order = parse_order_by([f"{name} {'ASC' if up else 'DESC'}" for name, up in fields], MODELS)
+    connection = flush(tracker)
+    query = (
+        "SELECT model_id, run_id FROM models JOIN runs USING (run_id) "
+        "WHERE experiment_id IN (SELECT value FROM json_each(?)) AND NOT deleted"
+    )
+    with telling(connection):
+        rows = connection.execute(query, (json.dumps(wanted),)).fetchall()
+    found = []
+    for model_id, run_id in rows:
+        model = next((m for m in run_of(tracker, run_id).record.tracking.models if m.model_id == model_id), None)
+        if model is None:
+            continue
+        facts: dict[str, str | int | float | None] = {
+            "name": model.name,
+            "model_id": model.model_id,
+            "model_type": model.kind,
+            "status": MODEL_STATUS[model.state].removeprefix("LOGGED_MODEL_"),
+            "source_run_id": run_id,
+            "creation_timestamp": model.created,
+            "creation_time": model.created,
+            "last_updated_timestamp": model.updated,
+        }
+        metrics = [(m.metric.name, m.metric.value) for m in model.measures]
+        if all(matches(c, facts, tags=model.tags, params=model.params, metrics=metrics) for c in conditions):
+            found.append((facts, (model, run_id)))
+    found.sort(key=lambda pair: (-pair[1][0].created, pair[1][0].model_id))
+    shown, token = page(in_order(found, order), asked, most=50_000, usual=100)
+    models = [model_json(model, run_id, experiment_id_of(tracker, run_id)) for _, (model, run_id) in shown]
+    return {**({"models": models} if models else {}), **token}
+
+
+def find_model(tracker: Tracker, model_id: str) -> tuple[Followed, LoggedModel]:
+    """A model, and the run that made it. Raises ApiError when there is none of this id."""
+    connection = flush(tracker)
+    with telling(connection):
+        row = connection.execute("SELECT run_id FROM models WHERE model_id = ?", (model_id,)).fetchone()
+    if row is not None:
+        run = run_of(tracker, row[0])
+        for model in run.record.tracking.models:
+            if model.model_id == model_id:
+                return run, model
+    raise missing(f"Logged model with ID '{model_id}' not found.")
+
+
+def log_inputs(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`POST runs/log-inputs`."""
+    run = run_to_write(tracker, asked.run_id())
+    events: list[dict[str, Any]] = []
+    for item in asked.items("datasets"):
+        told = Asked(item.values.get("dataset") or {}, f"{item.where}dataset.")
+        dataset = Dataset(
+            name=told.text("name"),
+            digest=told.text("digest"),
+            source_type=told.text("source_type"),
+            source=told.text("source"),
+            schema=told.text("schema", "") or None,
+            profile=told.text("profile", "") or None,
+            tags=item.pairs("tags"),
+        )
+        events.append({"event": "dataset", "dataset": dataset_to_json(dataset)})
+    if models := [item.text("model_id") for item in asked.items("models")]:
+        events.append({"event": "models used", "models_in": models})
+    if events:
+        tell_of(tracker, run, *events)
+    return {}
+
+
+def log_outputs(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`POST runs/outputs`: the models that a run calls its own."""
+    run = run_to_write(tracker, asked.run_id())
+    models = [[item.text("model_id"), item.int64("step", 0)] for item in asked.items("models")]
+    if models:
+        tell_of(tracker, run, {"event": "models used", "models_out": models})
+    return {}
+
+
+def log_model(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`POST runs/log-model`, as MLflow 2 says it: what it tells of the model is kept in a tag."""
+    run, told = run_to_write(tracker, asked.run_id()), asked.text("model_json")
+    try:
+        model = json.loads(told)
+        history = json.loads(run.record.tags.get(HISTORY, "[]"))
+    except (ValueError, RecursionError):
+        raise invalid(f"Malformed model info. \n {told[:200]} \n is not valid JSON.") from None
+    if not isinstance(model, dict) or not {"artifact_path", "flavors", "utc_time_created", "run_id"} <= model.keys():
+        raise invalid("Model json is missing mandatory fields: artifact_path, flavors, utc_time_created, run_id.")
+    history = [*history, model] if isinstance(history, list) else [model]
+    tell_of(tracker, run, {"event": "tags", "values": {HISTORY: json.dumps(history)}})
+    return {}
+
+
+def _folder(run: Followed, name: str) -> str:
+    """Where the model's files are among the artifacts of its run: under its name, unless that is another's."""
+    plain = _PLAIN.sub("_", name).strip(". ")[:_LONGEST_FOLDER] or "model"
+    taken = {model.folder for model in run.record.tracking.models}
+    taken |= {output.path.split("/")[1] for output in run.record.outputs if output.path.startswith("artifacts/")}
+    candidates = (plain, *(f"{plain}-{number}" for number in range(2, len(taken) + 3)))
+    return next(folder for folder in candidates if folder not in taken)
+
+
+def _change(tracker: Tracker, asked: Asked, **changes: Any) -> dict[str, Any]:
+    run, model = find_model(tracker, asked.text("model_id"))
+    run = run_to_write(tracker, run.record.run_id)
+    model = replace(model, updated=time.time_ns() // 1_000_000, **changes)
+    tell_of(tracker, run, {"event": "model", "model": model_to_json(model)})
+    return _answer(tracker, run, model)
+
+
+def _answer(tracker: Tracker, run: Followed, model: LoggedModel) -> dict[str, Any]:
+    return {"model": model_json(model, run.record.run_id, experiment_id_of(tracker, run.record.run_id))}

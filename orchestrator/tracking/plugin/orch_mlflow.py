@@ -1,0 +1,122 @@
+"""Inside a run of orch, `mlflow.projects.run(".", "step")` starts a child run of orch.
+
+MLflow's own local backend would make an environment with conda or virtualenv, which nobody has locked. This folder is
+the import path of the run's program; MLflow loads the module as one of its plugins, and no other program does. It knows
+nothing of the orchestrator package, for it runs in the project's environment, with any Python since 3.8.
+"""
+
+import importlib.abc
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+
+_LOADER = "mlflow.projects.backend.loader"
+
+
+class Provider:
+    """What MLflow loads, and asks for tags: it has none."""
+
+    def in_context(self):
+        return False
+
+    def tags(self):
+        return {}
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Waits for MLflow's table of backends to be imported."""
+
+    def find_spec(self, name, path, target=None):
+        if name != _LOADER:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            _take_over(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def _take_over(loader):
+    loader.MLFLOW_BACKENDS["local"] = Backend
+
+
+class Backend:
+    """Takes the place of MLflow's local backend."""
+
+    def run(self, project_uri, entry_point, params, version, backend_config, tracking_uri, experiment_id):
+        command = [os.environ["ORCH_EXE"], "run", "--detach", "--json", "--quiet", "-e", entry_point]
+        for name, value in (params or {}).items():
+            command += ["-P", f"{name}={value}"]
+        if version:
+            command += ["--version", version]
+        started = subprocess.run([*command, "--", project_uri], stdout=subprocess.PIPE)
+        if started.returncode:
+            raise _failed(f"orch could not run {entry_point} of {project_uri}")
+        return _submitted(json.loads(started.stdout.decode())["run_id"])
+
+
+def _failed(text):
+    from mlflow.exceptions import ExecutionException
+
+    return ExecutionException(text)
+
+
+def _submitted(run_id):
+    from mlflow.entities import RunStatus
+    from mlflow.projects.submitted_run import SubmittedRun
+
+    shown = subprocess.Popen([os.environ["ORCH_EXE"], "attach", "--quiet", run_id], stdin=subprocess.DEVNULL)
+    _wait_until_begun(run_id, shown)
+
+    class ChildRun(SubmittedRun):
+        """A child run of orch; who shows its output ends with its exit code."""
+
+        @property
+        def run_id(self):
+            return run_id
+
+        def wait(self):
+            return shown.wait() == 0
+
+        def get_status(self):
+            code = shown.poll()
+            if code is None:
+                return RunStatus.to_string(RunStatus.RUNNING)
+            return RunStatus.to_string(RunStatus.FINISHED if code == 0 else RunStatus.FAILED)
+
+        def cancel(self):
+            subprocess.call([os.environ["ORCH_EXE"], "stop", "--quiet", run_id])
+            self.wait()
+
+    return ChildRun()
+
+
+def _wait_until_begun(run_id, shown):
+    """Until its environment is there, and its program runs, a run is not known to the tracking server."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient()
+    while True:
+        ended = shown.poll()
+        try:
+            client.get_run(run_id)
+            return
+        except MlflowException:
+            if ended is not None:
+                raise _failed(f"run {run_id} did not begin; what was wrong stands above") from None
+            time.sleep(0.1)
+
+
+if _LOADER in sys.modules:
+    _take_over(sys.modules[_LOADER])
+else:
+    sys.meta_path.insert(0, _Finder())
