@@ -74,6 +74,16 @@ class Terminal:
             self.raw = True
         return self.raw
 
+    def end_lines(self) -> None:
+        """The program prints no more: a newline of orch's own begins a line again. Keys are heard as before."""
+        if self.raw:
+            import termios
+
+            with contextlib.suppress(termios.error):
+                modes = termios.tcgetattr(sys.stdin)
+                modes[1] = self._before[1]
+                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, modes)
+
     def restore(self) -> None:
         if self._before:
             import termios

@@ -193,6 +193,11 @@ class ShownLog:
     _again: ShownAgain = field(default_factory=ShownAgain)
     _lent: Lent = field(default_factory=Lent)
 
+    @property
+    def at_line_start(self) -> bool:
+        """Whether the cursor stands at the beginning of a line, as far as it can be known."""
+        return self._lent.at_line_start
+
     def feed(self, data: bytes) -> bytes:
         """What may be shown of it."""
         data = self._again.feed(data)

@@ -15,7 +15,7 @@ from orchestrator.cli.run import has_terminal, see, tell_detached
 from orchestrator.cli.runs import open_ledger
 from orchestrator.cli.tell import tell
 from orchestrator.cli.viewer import Wishes
-from orchestrator.elsewhere import SILENT_SECONDS, ago, host_of, silent_seconds, way_to_end
+from orchestrator.elsewhere import SILENT_SECONDS, ago, host_of, seen_on, silent_seconds, way_to_end
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory
@@ -56,10 +56,9 @@ def ps(*, as_json: bool) -> None:
 
 
 def _row(run: LiveRun, silent: float | None, *, narrow: bool) -> list[str]:
-    heard = "" if silent is None else f", seen {text.duration(silent)} ago"
     commit = f"@{run.commit[:7]}" if run.commit and not narrow else ""
     return [
-        run.status + (f" on {run.host}{heard}" if run.host else ""),
+        run.status + ("" if run.host is None or silent is None else f" {seen_on(run.host, silent)}"),
         text.duration(max(0.0, time.time() - run.since)),
         "-" if run.cpu_percent is None else f"{run.cpu_percent:.0f}%",
         "-" if run.memory is None else text.size(run.memory),
@@ -98,9 +97,16 @@ def attach(wanted: str | None, *, tail: int | None, quiet: bool) -> int:
         return OrchError.exit_code
     watched = watch_from_elsewhere(directory, supervisor)
     code, seen = see(watched, Wishes(quiet=quiet, terminal=has_terminal(), attached=True, tail=tail), home)
-    if seen.detached and not quiet:
-        tell_detached(run_id)
-    return code
+    if seen.detached:
+        if not quiet:
+            tell_detached(run_id, has_ended=seen.over is not None)
+        return code
+    record = ledger.read_run(home, run_id, logged=False)
+    if record is None or record.verdict is None:
+        return code
+    from orchestrator.cli.replay import show_again
+
+    return show_again(record, home, quiet=quiet)
 
 
 def _show_imported(directory: RunDirectory, record: RunRecord | None, tail: int | None) -> int:

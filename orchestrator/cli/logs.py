@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from orchestrator import ledger
 from orchestrator.beginning import find_recorded, find_run, newest_live, read_beginning, why_unrecorded
 from orchestrator.cli.lent import ShownLog
+from orchestrator.cli.phases import write_whole
 from orchestrator.cli.runs import open_ledger
 from orchestrator.cli.tell import tell
 from orchestrator.elsewhere import SILENT_SECONDS, host_of, way_to_end
@@ -94,10 +94,11 @@ class _Stream:
     """One log, copied as it grows; it may not be there yet."""
 
     path: Path
-    target: BinaryIO
+    target: int
     tail: int | None
     shown: PlainText | ShownLog | None
     file: FileIO | None = None
+    at_line_start: bool = True
 
     def copy(self) -> None:
         if self.file is None:
@@ -108,24 +109,29 @@ class _Stream:
             if self.tail is not None:
                 self.file.seek(start_of_tail(self.file, self.tail))
         while data := self.file.read(_CHUNK):
-            self.target.write(self.shown.feed(data) if self.shown else data)
-        self.target.flush()
+            self._write(self.shown.feed(data) if self.shown else data)
 
     def close(self) -> None:
         if self.file is not None:
             self.file.close()
         if self.shown is not None:
-            self.target.write(self.shown.end())
-            self.target.flush()
+            self._write(self.shown.end())
+        if not self.at_line_start and os.isatty(self.target):
+            self._write(b"\n")  # the shell's prompt comes next
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            shown = self.shown
+            self.at_line_start = shown.at_line_start if isinstance(shown, ShownLog) else data.endswith(b"\n")
+            write_whole(self.target, data)
 
 
 @contextmanager
 def _streams(directory: RunDirectory, tail: int | None, plain: bool, *, kept: int) -> Iterator[Callable[[], None]]:
     """A function that copies what the logs have now."""
-    logs = ((directory.stdout, sys.stdout.buffer), (directory.stderr, sys.stderr.buffer))
     streams = [
-        _Stream(path, target, tail, PlainText(kept) if plain else ShownLog() if target.isatty() else None)
-        for path, target in logs
+        _Stream(path, target, tail, PlainText(kept) if plain else ShownLog() if os.isatty(target) else None)
+        for path, target in ((directory.stdout, 1), (directory.stderr, 2))
     ]
 
     def copy() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from orchestrator.canonical import portable_path
 from orchestrator.cli import bundle
 from orchestrator.cli.durations import parse_duration
 from orchestrator.cli.options import hush
+from orchestrator.cli.phases import write_whole
 from orchestrator.cli.run import follow, has_terminal, short_source, tell_detached
 from orchestrator.cli.tell import tell_notes
-from orchestrator.cli.verdict import verdict_lines, why
+from orchestrator.cli.verdict import terminal_lines, verdict_lines, why
 from orchestrator.cli.viewer import Wishes
 from orchestrator.compare import parse_tolerances
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.execute.execute import Circumstances
-from orchestrator.execute.rundir import create_run_directory
+from orchestrator.execute.rundir import RunDirectory, create_run_directory
 from orchestrator.execute.supervisor import StopRequest
 from orchestrator.model import RunRecord, new_run_id
 from orchestrator.paths import Home, open_home
@@ -95,6 +97,13 @@ def replay_run(asked: Asked) -> int:
     return 0 if all(map(_is_reproduced, done)) else DIFFERS
 
 
+def show_again(record: RunRecord, home: Home, *, quiet: bool) -> int:
+    """Show the verdict of a replay that has been compared. Returns 0 reproduced, 1 something differs."""
+    if not quiet:
+        _print(["", *_verdict_block(record, home)])
+    return 0 if _is_reproduced(record) else DIFFERS
+
+
 def _compare(asked: Asked) -> int:
     """`--compare`: nothing is run."""
     for_a_run = {
@@ -160,10 +169,22 @@ def _show(asked: Asked, done: Sequence[RunRecord], home: Home) -> None:
         runs.print_record(home, record.run_id)
     if asked.quiet or asked.as_json:
         return
+    lines = [*([] if asked.compare else [""]), *_verdict_block(record, home)]
+    _print([*lines, why(done)] if len(done) > 1 else lines)
+
+
+def _verdict_block(record: RunRecord, home: Home) -> Iterator[str]:
     found: Mapping[str, Any] = record.verdict or {}
-    start = "" if asked.compare else "\n"
-    print(f"{start}{found['result']}: run {record.run_id[:16]} of {found['replay_of'][:16]}")
-    for line in verdict_lines(found):
-        print(line)
-    if len(done) > 1:
-        print(why(done))
+    yield f"{found['result']}: run {record.run_id[:16]} of {found['replay_of'][:16]}"
+    yield from verdict_lines(found)
+    if not _is_reproduced(record) and _had_terminal(found["replay_of"], home):
+        yield from terminal_lines(found["replay_of"])
+
+
+def _had_terminal(run_id: str, home: Home) -> bool:
+    return any(line.get("terminal") is True for line in RunDirectory(home.run(run_id)).told())
+
+
+def _print(lines: Sequence[str]) -> None:
+    sys.stdout.flush()
+    write_whole(1, "".join(f"{line}\n" for line in lines).encode(sys.stdout.encoding, "backslashreplace"))

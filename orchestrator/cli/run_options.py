@@ -85,7 +85,10 @@ def run(
     stdin: Annotated[
         Path | None,
         typer.Option(
-            "--stdin", metavar="FILE", help="The program's standard input; by default nothing, or the terminal."
+            "--stdin",
+            metavar="FILE",
+            help="The program's standard input. Without it: the keyboard where stdin and stdout are a terminal, "
+            "else nothing (also in `| tee`, with --json, --no-tty or --detach).",
         ),
     ] = None,
     grace: Grace = "10",

@@ -62,6 +62,17 @@ def verdict_lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield from _block("note", [f"-t {visible(pattern, 200)}: there is no {what} like that"])
 
 
+def terminal_lines(run_id: str) -> Iterator[str]:
+    """Why what came of a run at a terminal may not come again."""
+    yield from _block(
+        "note",
+        [
+            f"run {run_id[:16]} had a terminal, its replay has none: what is typed is not recorded",
+            "input from a file is: orch run --stdin FILE",
+        ],
+    )
+
+
 def why(done: Sequence[RunRecord]) -> str:
     """Whether what differs is other each time, or always the same and not what was recorded."""
     from orchestrator.replay import varying

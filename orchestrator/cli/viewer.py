@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
 import socket
+import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from orchestrator.cli import phases
 from orchestrator.cli.keyboard import Keys, Terminal, split_detach, window_message
+from orchestrator.errors import OrchError
 from orchestrator.execute.launch import SIGNALS
 from orchestrator.execute.viewers import Watched
 
@@ -57,12 +58,35 @@ class Seen:
     cached: str | None = None
     ended: Mapping[str, Any] | None = None
     detached: bool = False
+    over: int | None = None
+    """The program's exit code, when it has ended."""
+    behind: bool = False
+    """It has ended, and not all that it printed is shown."""
+    running: bool = False
+    typed: bool = False
+    """There were keys that don't leave."""
+    said: set[str] = field(default_factory=set)
+    """What a person at a terminal has been told once."""
     printed: phases.Printed = field(default_factory=phases.Printed)
     interrupts: list[float] = field(default_factory=list)
 
 
 class _Detached(BaseException):
     """A signal that ends the look, and not the run."""
+
+
+@dataclass(slots=True)
+class _View:
+    """A look at a run while it lasts; `lines` of its progress wait to be shown."""
+
+    run: Watched
+    wishes: Wishes
+    seen: Seen
+    keys: Keys
+    terminal: Terminal
+    cleanup: contextlib.ExitStack
+    logs: list[_Log] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
 
 
 def watch(run: Watched, wishes: Wishes) -> Seen:
@@ -80,59 +104,88 @@ def watch(run: Watched, wishes: Wishes) -> Seen:
             phases.end_line(seen.printed)
         raise
     if seen.detached:
+        _note_end(_lines(run.progress), seen)
         phases.end_line(seen.printed)
     return seen
 
 
 def _watch(run: Watched, wishes: Wishes, seen: Seen) -> None:
     keys = Keys()
-    logs: list[_Log] = []
     with contextlib.ExitStack() as cleanup:
-        cleanup.enter_context(_signals(run, wishes, keys))
+        cleanup.enter_context(_signals(run, wishes, keys, seen))
         terminal = cleanup.enter_context(Terminal(wishes.terminal))
+        view = _View(run, wishes, seen, keys, terminal, cleanup)
         over = more = False
-        while not over and not seen.detached and seen.exit_code is None:
-            seconds = 0.0 if more else _POLL_SECONDS if logs and not terminal.raw else _LOOK_SECONDS
-            # Whether the supervisor still speaks is asked before its last words are read.
-            over = _wait(run, terminal, keys, seen, seconds)
-            if not logs:
-                phases.print_waiting(seen.printed)
-            for line in _lines(run.progress):
-                if not _ENDS.isdisjoint(line):
-                    _copy_all(logs, seen)
-                    _take_back(logs, seen)
-                if "program" in line:
-                    seen.printed.phase = None
-                    if line.get("terminal") and terminal.start():
-                        keys.unsent[:0] = window_message()  # before what was typed ahead
-                    logs = _open_logs(run, wishes, cleanup, hears=terminal.raw)
-                    cleanup.callback(_take_back, logs, seen)
-                if "ended" in line or "end" in line:
-                    terminal.restore()
-                _show(line, wishes, seen)
-            # A little at a time: a program that prints without an end must not keep keys and signals from being heard.
-            more = _copy_some(logs, seen)
-        if not seen.detached:
-            _copy_all(logs, seen)
-        elif terminal.raw:
+        while (more or not over) and not seen.detached and seen.exit_code is None:
+            seconds = 0.0 if more else _POLL_SECONDS if view.logs and not terminal.raw else _LOOK_SECONDS
+            # Whether the supervisor still speaks is asked before its last words are read, and these are read before
+            # the keys: what Ctrl-C means depends on them.
+            typed, over = _wait(view, seconds)
+            view.lines += _lines(run.progress)
+            _note_end(view.lines, seen)
+            if typed:
+                _hear(view)
+            more = not seen.detached and _show_some(view)
+        if seen.detached and terminal.raw and seen.over is None:
             _send_last(run, keys)
 
 
-def _wait(run: Watched, terminal: Terminal, keys: Keys, seen: Seen, seconds: float) -> bool:
-    """Wait so long for the supervisor's bell and for keys. True when the supervisor is gone."""
+def _wait(view: _View, seconds: float) -> tuple[bool, bool]:
+    """Wait so long for the supervisor's bell and for keys: whether there are keys, and whether nobody supervises."""
+    run, terminal, keys = view.run, view.terminal, view.keys
     if run.channel is None and not run.is_supervised():
-        return True
+        seconds = 0.0
     watched = [*([run.channel] if run.channel else []), *([sys.stdin] if terminal.listens else [])]
     sending = [run.channel] if run.channel and keys.unsent and terminal.raw else []
     ready, writable, _ = select.select(watched, sending, [], seconds)
-    if sys.stdin in ready:
-        _hear(run, terminal, keys, seen)
     if writable:
         _send(run, keys)
     if run.channel in ready:
         _listen(run)
-        return run.channel is None and not run.is_supervised()
-    return False
+    return sys.stdin in ready, run.channel is None and not run.is_supervised()
+
+
+def _note_end(lines: Iterable[Mapping[str, Any]], seen: Seen) -> None:
+    for line in lines:
+        if seen.over is None and not _ENDS.isdisjoint(line):
+            seen.over = line.get("over", OrchError.exit_code)
+
+
+def _show_some(view: _View) -> bool:
+    """Show what is new, but of what the program printed a little at a time: keys and signals must be heard.
+
+    Returns whether there is more. What orch says at the end waits until all is shown that was printed.
+    """
+    seen, lines = view.seen, view.lines
+    if not view.logs:
+        phases.print_waiting(seen.printed)
+    if view.wishes.attached and not seen.said:
+        _say_which_keys(view, lines)
+    while lines:
+        if not _ENDS.isdisjoint(lines[0]):
+            seen.behind = _copy_some(view.logs, seen)
+            if seen.behind:
+                return True
+            _take_back(view.logs, seen)
+            view.terminal.end_lines()
+        line = lines.pop(0)
+        if "ended" in line or "end" in line:
+            view.terminal.restore()
+        if "program" in line:
+            _begin(view, line)
+        _show(line, view.wishes, seen)
+    return _copy_some(view.logs, seen)
+
+
+def _begin(view: _View, line: Mapping[str, Any]) -> None:
+    """The program runs: what it prints is shown from now on, and it gets the keys if it has a terminal."""
+    view.seen.printed.phase, view.seen.running = None, True
+    _say_which_keys(view, [line])
+    if line.get("terminal") and view.terminal.start():
+        view.keys.unsent[:0] = window_message()  # before what was typed ahead
+    view.logs = _open_logs(view.run, view.wishes, view.cleanup, hears=view.terminal.raw)
+    view.cleanup.callback(_take_back, view.logs, view.seen)
+    _say_unheard(view)
 
 
 def _listen(run: Watched) -> None:
@@ -147,20 +200,25 @@ def _listen(run: Watched) -> None:
     run.channel = None
 
 
-def _hear(run: Watched, terminal: Terminal, keys: Keys, seen: Seen) -> None:
+def _hear(view: _View) -> None:
     from orchestrator.execute.terminal import typed
 
+    seen, keys, is_raw = view.seen, view.keys, view.terminal.raw
     try:
         data = os.read(sys.stdin.fileno(), _CHUNK)
     except OSError:
         data = b""
     if not data:  # the terminal is gone
-        terminal.listens = False
+        view.terminal.listens = False
         return
     data, keys.held, seen.detached = split_detach(keys.held + data)
-    if terminal.raw:
-        _count_interrupts(data, run, seen)
-    if terminal.raw or len(keys.unsent) < _MOST_AHEAD:  # what is typed ahead is the program's, when there is one
+    seen.typed = seen.typed or bool(data)
+    _say_unheard(view)
+    if is_raw and seen.over is not None:
+        seen.detached = seen.detached or _CTRL_C in data
+    elif is_raw:
+        _count_interrupts(data, view.run, seen)
+    if is_raw or len(keys.unsent) < _MOST_AHEAD:  # what is typed ahead is the program's, when there is one
         keys.unsent += typed(data)
 
 
@@ -197,10 +255,45 @@ def _send_last(run: Watched, keys: Keys) -> None:
         _send(run, keys)
 
 
+def _say_which_keys(view: _View, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Tell a person which keys leave the run that these lines tell of, and what Ctrl-C does where that is not plain."""
+    has_terminal = any(line.get("terminal") for line in lines)
+    if view.wishes.attached and has_terminal:
+        text = "Ctrl-C goes to the program; Ctrl-P Ctrl-Q leaves, it goes on"
+    elif view.wishes.attached:
+        text = "Ctrl-C leaves, as Ctrl-P Ctrl-Q does; the run goes on"
+    else:
+        leaves = "Ctrl-P Ctrl-Q leaves; the run goes on"
+        text = leaves if has_terminal else "Ctrl-C stops the run; Ctrl-P Ctrl-Q leaves, it goes on"
+    _say_once(view, phases.print_keys, text)
+
+
+def _say_unheard(view: _View) -> None:
+    if view.seen.running and view.seen.typed and not view.terminal.raw:
+        _say_once(view, phases.print_note, "the program has no terminal: what you type goes nowhere")
+
+
+def _say_once(view: _View, say: Callable[[str, phases.Printed], None], text: str) -> None:
+    """Tell a person at a terminal, while the run goes on."""
+    seen, wishes, run = view.seen, view.wishes, view.run
+    if text in seen.said or seen.over is not None or not (run.channel or run.is_supervised()):
+        return
+    if wishes.terminal and not wishes.quiet and sys.stderr.isatty():
+        seen.said.add(text)
+        say(text, seen.printed)
+
+
+def _ends_the_look(run: Watched, wishes: Wishes, seen: Seen) -> bool:
+    """Whether Ctrl-C does: for a run that was started elsewhere, or has ended."""
+    return wishes.attached or seen.behind or not run.is_supervised()
+
+
 @contextlib.contextmanager
-def _signals(run: Watched, wishes: Wishes, keys: Keys) -> Iterator[None]:
-    def detach(*_: object) -> None:
-        raise _Detached
+def _signals(run: Watched, wishes: Wishes, keys: Keys, seen: Seen) -> Iterator[None]:
+    def interrupt(number: int, frame: object) -> None:
+        if _ends_the_look(run, wishes, seen):
+            raise _Detached
+        forward(number, frame)
 
     def leave(number: int, _: object) -> None:
         for other in answers:
@@ -214,14 +307,13 @@ def _signals(run: Watched, wishes: Wishes, keys: Keys) -> Iterator[None]:
         keys.unsent += window_message()
 
     answers: dict[signal.Signals, Callable[[int, object], None]] = {
-        signal.SIGINT: detach if wishes.attached else forward,
+        signal.SIGINT: interrupt,
         signal.SIGTERM: leave if wishes.attached else forward,
         **({signal.SIGWINCH: resized} if wishes.terminal else {}),
     }
     if any(map(os.isatty, range(3))):  # there is something to give back
-        for number in (signal.SIGHUP, signal.SIGQUIT):
-            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
-                answers[number] = leave
+        heard = (number for number in (signal.SIGHUP, signal.SIGQUIT) if signal.getsignal(number) != signal.SIG_IGN)
+        answers |= dict.fromkeys(heard, leave)  # nohup ignores one
     before = {number: signal.signal(number, answer) for number, answer in answers.items()}
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
@@ -237,23 +329,26 @@ class _Log:
 
     file: FileIO
     target: int
+    place: int | None
+    """Whose lines it ends or begins: as in Printed, None where nobody who sees stderr sees it."""
     lent: Lent | None
     again: ShownAgain | None
-    """What filters the part that another viewer may have shown."""
+    """What filters the part whose questions have been, or will not be, answered to the program."""
     shown_before: int
-    """How many bytes that part has."""
+    """How many bytes that part has, if the program hears of what happens in this terminal; else all is that part."""
     hears: bool
-    """The program hears of what happens in this terminal."""
 
     def read(self) -> bytes | None:
         """What is to be shown next, perhaps nothing; None when that is all for now."""
         if self.again is None:
             return self.file.read(_CHUNK) or None
-        left = self.shown_before - self.file.tell()
+        left = self.shown_before - self.file.tell() if self.hears else _CHUNK
         if left > 0 and (data := self.file.read(min(_CHUNK, left))):
             return self.again.feed(data)
+        if not self.hears:
+            return None
         again, self.again = self.again, None
-        return again.end() if self.hears else b""
+        return again.end()
 
 
 def _open_logs(run: Watched, wishes: Wishes, cleanup: contextlib.ExitStack, *, hears: bool) -> list[_Log]:
@@ -273,23 +368,25 @@ def _open_logs(run: Watched, wishes: Wishes, cleanup: contextlib.ExitStack, *, h
         if os.isatty(target):
             from orchestrator.cli.lent import Lent, ShownAgain
 
-            lent, again = Lent(), ShownAgain() if wishes.attached else None
-        opened.append(_Log(file, target, lent, again, shown_before, hears))
+            lent, again = Lent(), ShownAgain() if wishes.attached or not hears else None
+        opened.append(_Log(file, target, _place(target), lent, again, shown_before, hears))
     return opened
+
+
+def _place(target: int) -> int | None:
+    """What goes into a file is seen by nobody now; what goes into a pipe may come out beside stderr, as of `tee`."""
+    if os.path.sameopenfile(target, 2):
+        return 2
+    return target if os.isatty(2) and not stat.S_ISREG(os.fstat(target).st_mode) else None
 
 
 def _take_back(logs: list[_Log], seen: Seen) -> None:
     """Undo what the program has changed of the terminal, and not undone itself."""
     for log in logs:
         if log.lent is not None and (data := log.lent.undo()):
-            seen.printed.at_line_start = log.lent.at_line_start
+            _note_place(log, data, seen)
             with contextlib.suppress(OSError):  # the terminal is gone
-                _write(log.target, data)
-
-
-def _copy_all(logs: list[_Log], seen: Seen) -> None:
-    while _copy_some(logs, seen):
-        continue
+                phases.write_whole(log.target, data)
 
 
 def _copy_some(logs: list[_Log], seen: Seen) -> bool:
@@ -302,14 +399,15 @@ def _copy_some(logs: list[_Log], seen: Seen) -> bool:
             phases.end_count(seen.printed)
             if log.lent is not None:
                 log.lent.note(data)
-            seen.printed.at_line_start = log.lent.at_line_start if log.lent else data.endswith(b"\n")
-            _write(log.target, data)
+            _note_place(log, data, seen)
+            phases.write_whole(log.target, data)
     return more
 
 
-def _write(target: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(target, data) :]
+def _note_place(log: _Log, data: bytes, seen: Seen) -> None:
+    if log.place is not None:
+        at_start = log.lent.at_line_start if log.lent is not None else data.endswith(b"\n")
+        (seen.printed.unfinished.discard if at_start else seen.printed.unfinished.add)(log.place)
 
 
 def _lines(progress: BinaryIO) -> Iterator[dict[str, Any]]:
@@ -318,7 +416,7 @@ def _lines(progress: BinaryIO) -> Iterator[dict[str, Any]]:
     data = progress.read()
     whole = data.rfind(b"\n") + 1
     progress.seek(start + whole)
-    lines = [json.loads(line) for line in data[:whole].splitlines() if line.endswith(b"}")]  # none a full disk cut off
+    lines = [line for line in map(phases.told, data[:whole].splitlines()) if line is not None]
     for number, line in enumerate(lines, 1):
         if "done" not in line or number == len(lines):  # a count that has passed is nobody's interest
             yield line

@@ -9,7 +9,7 @@ import shutil
 import signal
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,9 +21,9 @@ Make = Callable[..., Path]
 
 
 class Typist:
-    """A program in a pseudo-terminal of 100 columns and 30 rows, and what it has shown."""
+    """`orch`, or another program, in a pseudo-terminal of 100 columns and 30 rows, and what it has shown."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *arguments: object, program: Sequence[str] = ()) -> None:
         self.shown = b""
         gate, opener = os.pipe()
         self.pid, self.terminal = pty.fork()
@@ -33,7 +33,8 @@ class Typist:
             os.read(gate, 1)
             for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # ignored where tests run in the background
                 signal.signal(number, signal.SIG_DFL)
-            os.execv(ORCH, [str(ORCH), *map(str, arguments)])
+            command = [*program, *map(str, arguments)] if program else [str(ORCH), *map(str, arguments)]
+            os.execvp(command[0], command)
         termios.tcsetwinsize(self.terminal, (30, 100))
         self.before = termios.tcgetattr(self.terminal)
         os.close(gate)

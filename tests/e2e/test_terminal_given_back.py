@@ -143,7 +143,7 @@ def test_when_its_log_is_shown(make: Callable[[str], Path]) -> None:
     assert log == f"{DRAWN}full screen"
     plain = Typist("logs", "--plain", the_run())
     assert plain.end() == 0
-    assert plain.shown == b"full screen"
+    assert plain.shown == b"full screen\r\n"
 
 
 def test_a_prompt_does_not_stand_behind_output(make_project: Make, orch_home: Path) -> None:
