@@ -39,6 +39,11 @@ def way_to_end(home: Home, directory: RunDirectory, host: str) -> str:
     return f"{where}; if that machine is gone for good: orch stop --lost {short}"
 
 
+def seen_on(host: str, silent: float) -> str:
+    """Where a live run of another machine is, and when it was last heard of."""
+    return f"on {host}, seen {ago(silent)}"
+
+
 def ago(seconds: float) -> str:
     """How long ago something was."""
     for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (48 * 3600, 3600, "h")):

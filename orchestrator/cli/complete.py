@@ -31,7 +31,7 @@ _WAL_BYTE = 18
 
 _LOCK_ID, _SHOWN_LOCK_ID = 64, 16
 
-STATUSES = ("finished", "failed", "running", "stopped", "lost", "orphaned")
+STATUSES = ("finished", "failed", "running", "stopped", "lost", "orphaned", "reproduced", "differs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,7 @@ class Line:
 def runs(_: Line) -> Candidates:
     """`latest`, and the ids and names of the newest runs."""
     from orchestrator import ledger
-    from orchestrator.cli.text import age
-    from orchestrator.report import project_name
+    from orchestrator.report import age, project_name
 
     with _ledger() as (_there, connection):
         found = ledger.find_runs(connection, limit=NEWEST)
@@ -257,7 +256,7 @@ def _below(typed: str, ending: str) -> Candidates:
 
 
 def statuses(_: Line) -> Candidates:
-    """The statuses of a run."""
+    """The statuses of a run, and the verdicts on a replay."""
     yield from ((word, "") for word in STATUSES)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -25,7 +25,8 @@ MOST = 1000
 
 _BASH = r"""
 _orch_completion() {
-    local line=${COMP_LINE:0:COMP_POINT} word before="" value
+    local line=${COMP_LINE:0:COMP_POINT} word before="" value text i
+    local -a told=()
     word=${line##*[[:blank:]]}
     # Bash itself sees a new word behind = and :, and puts what is proposed there.
     if [[ $word != [\"\']* ]]; then
@@ -34,13 +35,26 @@ _orch_completion() {
             ((${#value} > ${#before})) && before=$value
     fi
     COMPREPLY=()
-    while IFS=$'\t' read -r value _; do
+    while IFS= read -r text; do
+        value=${text%%$'\t'*}
+        if [[ $text == *$'\tNOTHING' ]]; then
+            compopt +o default 2>/dev/null
+            break
+        fi
         [[ -z $value ]] && continue
         [[ $value == *[=/] ]] && compopt -o nospace 2>/dev/null
         printf -v value %q "${value#"$before"}"
         COMPREPLY+=("$value")
+        [[ $text == *$'\t'?* ]] && value+="  (${text#*$'\t'})"
+        told+=("${value:0:${COLUMNS:-80}}")
     done < <(env _TYPER_COMPLETE_ARGS="$line" _TYPER_COMPLETE_FISH_ACTION=get-args \
         _ORCH_COMPLETE=complete_fish "${1/#\~/$HOME}" 2>/dev/null)
+    # Where bash only lists them, their descriptions stand beside; what they begin with alike is put in as it is.
+    if ((${#COMPREPLY[@]} > 1 && (COMP_TYPE == 63 || COMP_TYPE == 33 || COMP_TYPE == 64))); then
+        for i in "${!COMPREPLY[@]}"; do
+            COMPREPLY[i]=${told[i]}
+        done
+    fi
 }
 complete -o nosort -o default -F _orch_completion orch 2>/dev/null ||
     complete -o default -F _orch_completion orch
@@ -50,10 +64,12 @@ _ZSH = r"""
 #compdef orch
 _orch_completion() {
     local line value
+    integer nothing=0
     local -a plain plain_shown open open_shown
     for line in "${(@f)$(env _TYPER_COMPLETE_ARGS="${(j: :)words[1,CURRENT]}" _TYPER_COMPLETE_FISH_ACTION=get-args \
         _ORCH_COMPLETE=complete_fish "${words[1]/#\~/$HOME}" 2>/dev/null)}"; do
         value=${line%%$'\t'*}
+        [[ $line == *$'\tNOTHING' ]] && nothing=1 && break
         [[ -z $value ]] && continue
         [[ $line == *$'\t'?* ]] && line="$value  -- ${line#*$'\t'}"
         if [[ $value == *[=/] ]]; then
@@ -62,6 +78,7 @@ _orch_completion() {
             plain+=("$value") plain_shown+=("$line")
         fi
     done
+    ((nothing)) && return 1
     if ((! ($#plain + $#open))); then
         _files
         return
@@ -84,7 +101,9 @@ function __orch_completion
     set -l program (string replace -r '^~' $HOME -- $words[1])
     set -l found (env _TYPER_COMPLETE_ARGS=(commandline -cp | string collect) _TYPER_COMPLETE_FISH_ACTION=get-args \
         _ORCH_COMPLETE=complete_fish $program 2>/dev/null | string match -r '.+')
-    if set -q found[1]
+    if string match -q -r '\tNOTHING$' -- $found
+        return
+    else if set -q found[1]
         printf '%s\n' $found
     else
         __fish_complete_path (commandline -ct)
@@ -118,6 +137,15 @@ _KNOWN: dict[tuple[str, str], tuple[Find, ...]] = {
 }
 """Who knows the values of which option or argument, of one command or ("") of every one that has it."""
 
+_NO_FILES = {
+    *(complete.runs, complete.live_runs, complete.logged_runs, complete.outputs, complete.revisions),
+    *(complete.entry_points, complete.experiments, complete.statuses, complete.platforms, complete.formats),
+}
+"""Whose values are no files: where nothing fits, the shell shall not propose its own."""
+
+_NOTHING = "NOTHING"
+"""What is told of the typed word then, for the scripts."""
+
 _SAFE = re.compile(r"[\w@%+=:,./][\w@%+=:,./ -]*")
 """Words that no shell takes for anything but text (a blank is quoted by the scripts), or orch for an option."""
 
@@ -137,7 +165,7 @@ def teach(app: typer.Typer, above: str = "") -> None:
             teach(group.typer_instance, f"{group.name} ")
 
 
-def _give(annotations: dict[str, Any], parameter: str, finds: Iterable[Find]) -> None:
+def _give(annotations: dict[str, Any], parameter: str, finds: Sequence[Find]) -> None:
     from copy import copy
     from typing import Annotated
 
@@ -147,7 +175,7 @@ def _give(annotations: dict[str, Any], parameter: str, finds: Iterable[Find]) ->
     annotations[parameter] = Annotated[annotation.__origin__, info]
 
 
-def _answering(finds: Iterable[Find]) -> Callable[[typer.Context, str], list[tuple[str, str]]]:
+def _answering(finds: Sequence[Find]) -> Callable[[typer.Context, str], list[tuple[str, str]]]:
     def answer(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
         found: dict[str, str] = {}
         line = complete.Line(incomplete, ctx.params, ctx.args)
@@ -158,7 +186,8 @@ def _answering(finds: Iterable[Find]) -> Callable[[typer.Context, str], list[tup
                 for word, text in islice(find(line), MOST):
                     if word.startswith(incomplete) and word not in given and _SAFE.fullmatch(word):
                         found.setdefault(word, _plain(text))
-        return list(found.items())
+        nothing = [(incomplete, _NOTHING)] if _NO_FILES.issuperset(finds) else []
+        return list(found.items()) or nothing
 
     return answer
 

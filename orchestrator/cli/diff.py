@@ -26,7 +26,7 @@ from orchestrator.sweep import sweep
 _LONGEST = 100
 """Characters of a value that are shown."""
 
-_MOST_LINES = 50
+_MOST_LINES = 20
 """Lines of a section that a terminal gets."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -108,15 +108,15 @@ def _code_to_json(code: CodeChange) -> dict[str, Any]:
 
 
 def _sections(one: RunRecord, other: RunRecord, found: RunDiff) -> Iterator[tuple[str, list[str]]]:
-    """The title and the lines of each section that has any."""
+    """The title and the lines of each section that has any; last those that may be long, with files."""
     sections = {title: _lines(title, changes) for title, changes in found.sections.items()}
     sections["code"] = _code_lines(one.spec.source, other.spec.source, found)
     sections["environment"] += package_lines(found.packages) if found.packages else []
     for title, names in found.not_recorded.items():
         sections[title] += [f"? {visible(name)}  {NOT_RECORDED} in either run" for name in names]
     order = [
-        "result", "code", "command", "parameters", "environment", "inputs", "variables", "host", "host_variables",
-        "logged_parameters", "metrics", "outputs",
+        "result", "parameters", "logged_parameters", "metrics", "command", "environment", "inputs", "variables",
+        "host", "host_variables", "outputs", "code",
     ]  # fmt: skip
     for title in order:
         if sections[title]:

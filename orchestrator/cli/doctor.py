@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -32,9 +32,9 @@ def doctor(*, as_json: bool, offline: bool) -> int:
 
 
 def _lines(checks: Sequence[Check]) -> Iterator[str]:
-    terminal = sys.stdout.isatty()
-    # In a pipe nothing is broken: a line is a check, for grep.
-    columns = max(shutil.get_terminal_size().columns, _NARROWEST) if terminal else sys.maxsize
+    # In a pipe what was found is one line, for grep; the advice fits the terminal that is behind it (| tail).
+    columns = _columns() if sys.stdout.isatty() else sys.maxsize
+    room = _columns() if sys.stdout.isatty() or sys.stderr.isatty() else sys.maxsize
     width = max((len(check.name) for check in checks), default=0)
     for check in sorted(checks, key=lambda check: _ORDER.index(check.result)):
         mark = f"{check.result:<5}"
@@ -45,9 +45,14 @@ def _lines(checks: Sequence[Check]) -> Iterator[str]:
         yield f"{start}  {lines[0]}"
         yield from (f"       {line}" for line in lines[1:])
         if check.advice:
-            yield from _wrapped(indent + visible(check.advice, _LONGEST), columns, indent)
+            yield from _wrapped(indent + visible(check.advice, _LONGEST), room, indent)
     counts = {result: sum(check.result == result for check in checks) for result in _ORDER}
     yield f"{plural(counts['fault'], 'fault')}, {plural(counts['note'], 'note')}, {counts['ok']} ok"
+
+
+def _columns() -> int:
+    stream = sys.stdout if sys.stdout.isatty() else sys.stderr
+    return max(os.get_terminal_size(stream.fileno()).columns or 80, _NARROWEST)
 
 
 def _wrapped(text: str, columns: int, indent: str) -> list[str]:

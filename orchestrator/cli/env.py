@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator import ledger
 from orchestrator.cli.tell import tell, tell_notes
-from orchestrator.cli.text import age, channel_name, print_table, size, visible
+from orchestrator.cli.text import channel_name, print_table, size, visible
 from orchestrator.environment.host import known_platform
 from orchestrator.environment.lock import Lock, LockedPackage, lock_ids, read_lock
 from orchestrator.environment.lock_diff import PackageChanges, package_changes
@@ -20,6 +20,7 @@ from orchestrator.environment.prefix import PREFIX_NAME, last_use
 from orchestrator.environment_of import Found, environment_of, may_be_place
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.paths import Home, open_home
+from orchestrator.report import age
 
 # --- list ---------------------------------------------------------------------------------------------------------
 

@@ -17,22 +17,25 @@ from orchestrator.beginning import find_recorded, find_run
 from orchestrator.canonical import local_path
 from orchestrator.cli import text
 from orchestrator.cli.tell import tell
-from orchestrator.elsewhere import host_of, silent_seconds, way_to_end
+from orchestrator.elsewhere import host_of, seen_on, silent_seconds, way_to_end
 from orchestrator.errors import OrchError, UsageError
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.execute.tree import processes_of
+from orchestrator.ledger.browse import lacks_verdict
+from orchestrator.ledger.query import VERDICTS
 from orchestrator.model import Output, Status
 from orchestrator.paths import Home, open_home, stays_below
 from orchestrator.records import spec_from_json
-from orchestrator.report import plural, project_name
+from orchestrator.report import age, plural, project_name, seconds_since
 from orchestrator.sweep import sweep
 
 
 def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json: bool) -> None:
     """`orch list`."""
-    if status is not None and status not in get_args(Status):
-        raise UsageError(f"--status takes {', '.join(get_args(Status))}, not {status}.")
+    known = (*get_args(Status), *VERDICTS)
+    if status is not None and status not in known:
+        raise UsageError(f"--status takes {', '.join(known)}, not {status!r}.")
     with open_ledger() as (home, connection):
         rows = ledger.find_runs(connection, limit=limit, experiment=experiment, status=status, deleted=False)
         shown = [ledger.load_run(connection, row.run_id) for row in rows]
@@ -50,18 +53,43 @@ def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json
             "no such runs." if experiment or status else f"no runs yet in {home.root}: orch run REPO makes the first."
         )
     else:
-        headers = ["RUN", "NAME", "STATUS", "STARTED", "TOOK", "SOURCE", "ENTRY", "METRICS", "PARAMETERS"]
-        table = [
-            [short, *_list_row(run, elsewhere[run["run_id"]], varying, narrow=text.is_narrow())]
-            for short, run in zip(ids, shown, strict=True)
-        ]
-        # A column that says nothing is left out: most runs have no name and the entry point main, some no metrics.
-        kept = [
-            i
-            for i, h in enumerate(headers)
-            if h not in ("NAME", "ENTRY", "METRICS") or {r[i] for r in table} - {"", "main"}
-        ]
-        text.print_table([headers[i] for i in kept], [[row[i] for i in kept] for row in table])
+        _print_list(ids, shown, elsewhere, varying)
+
+
+def _print_list(
+    ids: Sequence[str], shown: Sequence[dict[str, Any]], elsewhere: Mapping[str, str], varying: Container[str]
+) -> None:
+    narrow = text.is_narrow()
+    metrics, params = (text.telling_first([run[kind] for run in shown]) for kind in ("metrics", "params"))
+    table = [
+        [short, *_list_row(run, elsewhere[run["run_id"]], varying, metrics, params, narrow=narrow)]
+        for short, run in zip(ids, shown, strict=True)
+    ]
+    # A column that says nothing is left out: most runs have no name and the same entry point, some no metrics.
+    kept = [
+        i
+        for i, column in enumerate(_COLUMNS)
+        if len(values := {row[i] for row in table}) > 1 or (column.header != "ENTRY" and values != {""})
+    ]
+    has_commits = any(run["spec"] for run in shown)
+    text.print_table(
+        [_COLUMNS[i] for i in kept],
+        [[row[i] for i in kept] for row in table],
+        left_out=["commits"] if narrow and has_commits else [],
+    )
+
+
+_COLUMNS = (
+    text.Column("RUN", None),
+    text.Column("NAME", 3),
+    text.Column("STATUS", None),
+    text.Column("STARTED", 1),
+    text.Column("TOOK", 0),
+    text.Column("SOURCE", 2, text.end_of_path),
+    text.Column("ENTRY", 0),
+    text.Column("METRICS", 4, text.first_pairs),
+    text.Column("PARAMETERS", 5, text.first_pairs),
+)
 
 
 def show(wanted: str, *, as_json: bool) -> None:
@@ -77,7 +105,7 @@ def show(wanted: str, *, as_json: bool) -> None:
         packages = ledger.package_count(connection, ref["lock_id"], ref["platform"]) if ref else None
         varying = ledger.varying_outputs(connection, run["spec_id"]) if ref else []
     for label, value in _facts(run, packages, home):
-        print(f"{label:<13}{text.visible(value, 1000)}")
+        print(text.wrapped(f"{label:<13}{text.visible(value, 1000)}", sys.stdout, 13))
     secrets = spec["secret_parameters"]
     params = [[n, "(not recorded)" if n in secrets else text.visible(v, 300)] for n, v in run["params"].items()]
     _print_section("parameters", params)
@@ -210,46 +238,47 @@ def _elsewhere(home: Home, run: dict[str, Any]) -> str:
     if record is None or record.supervisor is None or state_of(record.supervisor) != "elsewhere":
         return ""
     silent = silent_seconds(home, RunDirectory(home.run(record.run_id)))
-    return f" on {host_of(record, record.supervisor)}, seen {text.duration(silent)} ago"
+    return f" {seen_on(host_of(record, record.supervisor), silent)}"
 
 
-def _list_row(run: dict[str, Any], elsewhere: str, varying: Container[str], *, narrow: bool) -> list[str]:
+def _list_row(
+    run: dict[str, Any],
+    elsewhere: str,
+    varying: Container[str],
+    metrics: Sequence[str],
+    params: Sequence[str],
+    *,
+    narrow: bool,
+) -> list[str]:
     spec = run["spec"]
     source = spec["source"] if spec else {}
     commit = f"@{source['commit'][:7]}{'*' if source['dirty'] else ''}" if spec and not narrow else ""
-    status = run["status"] + (f" ({run['exit_code']})" if run["status"] == "failed" else "")
-    if run["status"] == "finished" and run["verdict"]:
-        status = run["verdict"]["result"]  # what has one has finished
-    elif run["verdict"]:
-        status += f", {run['verdict']['result']}"
+    status = text.status_of(
+        run["status"],
+        run["exit_code"],
+        run["verdict"] and run["verdict"]["result"],
+        uncompared=_lacks_verdict(run),
+        varies=run["spec_id"] in varying,
+    )
     return [
         text.visible(run["name"] or ""),
-        status + _doubts(run, varying) + elsewhere,
-        text.age(run["started_at"]),
+        status + (elsewhere.partition(",")[0] if narrow else elsewhere),
+        age(run["started_at"]),
         _took(run),
         text.visible(project_name(source.get("url"), source.get("subdir"))) + commit,
         spec["entry_point"] if spec else "",
-        " ".join(f"{text.visible(k)}={text.number(v)}" for k, v in run["metrics"].items()),
-        " ".join(f"{text.visible(k)}={text.visible(v)}" for k, v in run["params"].items()),
+        " ".join(f"{text.visible(k)}={text.number(run['metrics'][k])}" for k in metrics if k in run["metrics"]),
+        " ".join(f"{text.visible(k)}={text.visible(run['params'][k])}" for k in params if k in run["params"]),
     ]
 
 
-def _doubts(run: dict[str, Any], varying: Container[str]) -> str:
-    """What keeps the result from being known to come out again."""
-    return (", not compared" if _lacks_verdict(run) else "") + (
-        ", varies" if run["status"] == "finished" and run["spec_id"] in varying else ""
-    )
-
-
 def _lacks_verdict(run: dict[str, Any]) -> bool:
-    """Whether it is a replay that ended, and was stopped or killed before it was compared."""
-    ended = run["status"] in ("finished", "failed")
-    return run["replay_of"] is not None and run["verdict"] is None and ended and run["bundle"] is None
+    return lacks_verdict(run["status"], run["replay_of"], run["verdict"], run["bundle"])
 
 
 def _took(run: dict[str, Any]) -> str:
     if run["status"] == "running":
-        return text.duration(text.seconds_since(run["started_at"]))
+        return text.duration(seconds_since(run["started_at"]))
     seconds = run["usage"]["wall_seconds"]
     return "" if seconds is None else text.duration(seconds)
 

@@ -16,7 +16,7 @@ def top() -> int:
     """`orch top`. Raises OrchError where there is no terminal for it, or no Textual."""
     _check_terminal()
     try:
-        from orchestrator.tui.app import show
+        from orchestrator.tui.terminal import show
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "textual":
             raise

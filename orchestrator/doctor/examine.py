@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from threading import Thread
 from typing import TypeVar
 
-from orchestrator.doctor import configuration, credentials, disks, folders, machine, network, programs, runs
+from orchestrator.doctor import configuration, credentials, disks, folders, logout, machine, network, programs, runs
 from orchestrator.doctor.check import Check, fault, ok
 from orchestrator.errors import OrchError
 from orchestrator.paths import Home, open_home
@@ -41,7 +41,7 @@ def examine(*, offline: bool = False, environ: Mapping[str, str] = os.environ) -
     end = time.monotonic() + SECONDS
     first = [
         *(_asked(name, look) for name, look in programs.looks(environ)),
-        *(_asked(name, look) for name, look in machine.looks(environ)),
+        *(_asked(name, look) for name, look in (*machine.looks(environ), *logout.looks())),
     ]
     home, troubles = _opened(environ, offline=offline)
     if home is None:

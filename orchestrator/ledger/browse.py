@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.ledger.connection import telling
+from orchestrator.ledger.query import varying_outputs
 from orchestrator.ledger.values import from_real, from_text
 
 
@@ -16,7 +17,8 @@ from orchestrator.ledger.values import from_real, from_text
 class PageRow:
     """A run as a line shows it. `verdict` is a replay's result; metrics are last values, by name.
 
-    One that was only logged has no url, commit and subdir.
+    `is_uncompared` is a replay that ended without a verdict, `varies` one of whose spec other runs came to something
+    else. One that was only logged has no url, commit and subdir.
     """
 
     run_id: str
@@ -33,6 +35,13 @@ class PageRow:
     verdict: str | None
     metrics: tuple[tuple[str, float], ...] = ()
     params: tuple[tuple[str, str], ...] = ()
+    is_uncompared: bool = False
+    varies: bool = False
+
+
+def lacks_verdict(status: str, replay_of: str | None, verdict: object, bundle: str | None) -> bool:
+    """Whether it is a replay made here that ended, and was stopped or killed before it was compared."""
+    return replay_of is not None and verdict is None and bundle is None and status in ("finished", "failed")
 
 
 def change_mark(connection: sqlite3.Connection) -> object:
@@ -97,8 +106,14 @@ FROM runs JOIN experiments USING (experiment_id) WHERE run_id IN (SELECT value F
 """.replace("SEARCHED", _SEARCHED)
 
 
-def page_rows(connection: sqlite3.Connection, run_ids: Sequence[str]) -> dict[str, PageRow]:
-    """The rows of a page, by id, newest first; runs that are gone are not in it."""
+def page_rows(
+    connection: sqlite3.Connection, run_ids: Sequence[str], known: dict[str, bool] | None = None
+) -> dict[str, PageRow]:
+    """The rows of a page, by id, newest first; runs that are gone are not in it.
+
+    `known` says which specs vary, and learns it of those it does not have, which takes long where a spec has many
+    runs; it holds as long as nobody changes the ledger. Without it, nothing is said to vary.
+    """
     page = (json.dumps(run_ids),)
     with telling(connection):
         rows = connection.execute(_PAGE, page).fetchall()
@@ -108,12 +123,20 @@ def page_rows(connection: sqlite3.Connection, run_ids: Sequence[str]) -> dict[st
         params: dict[str, list[tuple[str, str]]] = {}
         for run_id, key, value in connection.execute(_PAGE_PARAMS, page):
             params.setdefault(run_id, []).append((str(from_text(key)), str(from_text(value))))
-    return {row[0]: _page_row(row, tuple(metrics.get(row[0], ())), tuple(params.get(row[0], ()))) for row in rows}
+        if known is not None:
+            for spec_id in {row[-1] for row in rows if row[1] == "finished"} - {None, *known}:
+                known[spec_id] = bool(varying_outputs(connection, spec_id))
+    return {
+        row[0]: _page_row(
+            row, tuple(metrics.get(row[0], ())), tuple(params.get(row[0], ())), bool(known and known.get(row[-1]))
+        )
+        for row in rows
+    }
 
 
 _PAGE = """
 SELECT run_id, status, exit_code, name, started_at, wall_seconds, url, commit_id, subdir, dirty, hostname,
-    json_extract(verdict, '$.result')
+    json_extract(verdict, '$.result'), replay_of, bundle, spec_id
 FROM runs JOIN hosts USING (host_id) WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY run_id DESC
 """
 _PAGE_METRICS = (
@@ -123,9 +146,11 @@ _PAGE_PARAMS = "SELECT run_id, key, value FROM params WHERE run_id IN (SELECT va
 
 
 def _page_row(
-    row: Sequence[Any], metrics: tuple[tuple[str, float], ...], params: tuple[tuple[str, str], ...]
+    row: Sequence[Any], metrics: tuple[tuple[str, float], ...], params: tuple[tuple[str, str], ...], varies: bool
 ) -> PageRow:
     # Any text column may hold a BLOB (see `values`); the one boolean is the dirty flag.
     values: list[Any] = [from_text(value) if isinstance(value, bytes) else value for value in row]
     values[9] = bool(values[9])
-    return PageRow(*[*values, metrics, params])
+    *shown, replay_of, bundle, _ = values
+    is_uncompared = lacks_verdict(shown[1], replay_of, shown[-1], bundle)
+    return PageRow(*[*shown, metrics, params, is_uncompared, varies])

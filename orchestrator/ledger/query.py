@@ -15,12 +15,18 @@ from orchestrator.ledger.connection import snapshot, telling
 from orchestrator.ledger.values import from_real, from_text, to_text
 from orchestrator.model import Metric, Output
 from orchestrator.records import output_to_json
+from orchestrator.report import age
 
 SHORT_ID = 16
 """How many digits of a run id are shown at least: twelve are only its millisecond."""
 
 CANDIDATES = 5
 """How many runs an ambiguous name or prefix is explained with."""
+
+VERDICTS = ("reproduced", "differs")
+"""What a replay's verdict may be."""
+
+_TOLD_PARAMETERS, _TOLD_CHARACTERS = 3, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,10 @@ def find_runs(
     parent: str | None = None,
     deleted: bool = True,
 ) -> list[RunRow]:
-    """The runs for which all that is given holds, newest first, at most `limit`; with those that were put away."""
+    """The runs for which all that is given holds, newest first, at most `limit`; with those that were put away.
+
+    `status` is one of a run, or a verdict on it.
+    """
     wanted = {
         "experiment": to_text(experiment),
         "status": status,
@@ -80,7 +89,7 @@ SELECT run_id, status, exit_code, runs.name, experiments.name, spec_id, started_
     commit_id, subdir, revision, dirty, entry_point, lock_id, platform, replay_of, parent, hostname
 FROM runs JOIN experiments USING (experiment_id) JOIN hosts USING (host_id)
 WHERE (:experiment IS NULL OR experiments.name = :experiment)
-    AND (:status IS NULL OR status = :status)
+    AND (:status IS NULL OR :status IN (status, json_extract(verdict, '$.result')))
     AND (:name IS NULL OR runs.name = :name)
     AND (:replay_of IS NULL OR replay_of = :replay_of)
     AND (:parent IS NULL OR parent = :parent)
@@ -219,10 +228,21 @@ def resolve_run(connection: sqlite3.Connection, text: str) -> str:
         found = [str(run_id) for (run_id,) in by_name] or by_id
         if not found:
             raise OrchError(f"no run has an id that begins with {text!r}, or this name; orch list shows the runs.")
-        shown = ", ".join(short_id(connection, run_id) for run_id in found[:CANDIDATES])
+        tell = _told if by_name else short_id
+        shown = ", ".join(tell(connection, run_id) for run_id in found[:CANDIDATES])
         more = " and more" if len(found) > CANDIDATES else ""
         what = "are named" if by_name else "begin with"
         raise OrchError(f"several runs {what} {text!r}: {shown}{more}.")
+
+
+def _told(connection: sqlite3.Connection, run_id: str) -> str:
+    """A run's short id, with what tells it from others of its name."""
+    query = "SELECT status, started_at FROM runs WHERE run_id = ?"
+    status, started_at = connection.execute(query, (run_id,)).fetchone()
+    params = _texts(connection, "SELECT key, value FROM params WHERE run_id = ? ORDER BY key", run_id)
+    words = [f"{key}={value}"[:_TOLD_CHARACTERS] for key, value in params.items()]
+    about = [status, age(started_at), " ".join(words[:_TOLD_PARAMETERS] + ["..."] * (len(words) > _TOLD_PARAMETERS))]
+    return f"{short_id(connection, run_id)} ({', '.join(part for part in about if part)})"
 
 
 # Somebody else's run has its name only where no run made here has it.
@@ -234,8 +254,9 @@ ORDER BY run_id DESC LIMIT :limit
 
 
 def _latest(connection: sqlite3.Connection) -> str:
-    # What was imported is the latest only where there is nothing else.
-    row = connection.execute("SELECT run_id FROM runs ORDER BY bundle IS NOT NULL, run_id DESC LIMIT 1").fetchone()
+    # What was imported, or only logged, is the latest only where there is nothing else.
+    newest = "SELECT run_id FROM runs ORDER BY bundle IS NOT NULL, spec_id IS NULL, run_id DESC LIMIT 1"
+    row = connection.execute(newest).fetchone()
     if row is None:
         raise OrchError("there is no run yet; orch run makes one.")
     return str(row[0])

@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
 import sys
-import termios
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import FrameType
-from typing import Any
 
 from textual.app import App, ComposeResult
 from textual.events import Key, Resize
 from textual.message import Message
-from textual.screen import Screen
 from textual.widgets import Input
 
 from orchestrator.live import LiveRun
 from orchestrator.paths import Home
 from orchestrator.tui import state as states
 from orchestrator.tui.canvas import Canvas
-from orchestrator.tui.logtail import printable
 from orchestrator.tui.look import Desk, ask, close, keep_looking
-from orchestrator.tui.page import Page, paged, scrolled
-from orchestrator.tui.snapshot import Log, Question, Snapshot
+from orchestrator.tui.page_screen import PageScreen
+from orchestrator.tui.snapshot import Question, Snapshot
 from orchestrator.tui.state import State
-from orchestrator.tui.view import KEYS, SHORT, dashboard, epoch_now
+from orchestrator.tui.subcommand import orch
+from orchestrator.tui.view import ALL_KEYS, KEYS, SHORT, dashboard, epoch_now
 
 _FOLLOWED_LINES = 2000
-_LAST_WORD_SECONDS = 2.0
-"""How long the terminal may take to hear that we leave, after a signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +44,20 @@ class Told(Message):
         self.snapshot = snapshot
 
 
-class Dashboard(App[Leave]):
-    """Live runs, history and a log. Reading is a thread's work; see `look`."""
+class Filter(Input):
+    """The field for the filter. Its keys are the dashboard's first: those behind an Escape may be here already."""
+
+    def on_key(self, event: Key) -> None:
+        """Give the key to the dashboard."""
+        if isinstance(self.app, Dashboard):
+            self.app.on_key(event)
+
+
+class Dashboard(App[Leave], inherit_bindings=False):
+    """Live runs, history and a log. Reading is a thread's work; see `look`.
+
+    Textual's own keys are left out: its Ctrl-Q would quit, and often follows a Ctrl-P that meant `orch replay`.
+    """
 
     ENABLE_COMMAND_PALETTE = False
     AUTO_FOCUS = None
@@ -83,7 +86,7 @@ class Dashboard(App[Leave]):
     def compose(self) -> ComposeResult:
         """The lines, and the field for the filter, which is seen only while one types."""
         yield Canvas()
-        field = Input(value=self.state.filter, compact=True, placeholder="filter")
+        field = Filter(value=self.state.filter, compact=True, placeholder="filter")
         field.display = False
         yield field
 
@@ -232,13 +235,14 @@ class Dashboard(App[Leave]):
         page.run_worker(self._fill(page, *arguments))
 
     async def _fill(self, page: PageScreen, *arguments: str) -> None:
-        page.show_lines(await _orch(*arguments))
+        page.show_lines(await orch(*arguments))
 
     def follow(self) -> None:
         """The log of the run, as it grows."""
         if self.state.selected:
             run_id = self.state.selected
-            self.push_screen(PageScreen("", follows=run_id), lambda _: self.become(self.state))
+            page = PageScreen("", follows=run_id, opened=lambda: ask(self.desk, self.question()))
+            self.push_screen(page, lambda _: self.become(self.state))
 
     def _live_run(self) -> LiveRun | None:
         return next((run for run in self.state.snapshot.live if run.run_id == self.state.selected), None)
@@ -257,7 +261,7 @@ class Dashboard(App[Leave]):
         self.run_worker(self._stopped(run_id))
 
     async def _stopped(self, run_id: str) -> None:
-        lines = await _orch("stop", run_id)
+        lines = await orch("stop", run_id)
         self._say(lines[-1] if lines else f"stopped {run_id[:SHORT]}")
 
     def replay(self) -> None:
@@ -270,70 +274,13 @@ class Dashboard(App[Leave]):
             self.asked = lambda: self.leave(Leave(self.state, replay=run_id))
             self.note = f"replay run {run_id[:SHORT]} now? y/n"
 
+    def show_keys(self) -> None:
+        """What each key does."""
+        self.push_screen(PageScreen("keys", ALL_KEYS))
+
     def quit(self) -> None:
         """The end."""
         self.leave(Leave(self.state))
-
-
-class PageScreen(Screen[None]):
-    """A text to read: as it is, or (`follows`) the log of a run that grows."""
-
-    def __init__(self, title: str, follows: str | None = None) -> None:
-        super().__init__()
-        self.page = Page(f"log of {follows[:SHORT]}" if follows else title, at_end=follows is not None)
-        self.follows = follows
-        self.log_lines = Log()
-        self.errors = False
-        """Shown is stderr, not the output."""
-
-    def compose(self) -> ComposeResult:
-        """The lines."""
-        yield Canvas()
-
-    def on_mount(self) -> None:
-        """For a log: ask for its lines."""
-        if self.follows and isinstance(self.app, Dashboard):
-            ask(self.app.desk, self.app.question())
-
-    def show_lines(self, lines: tuple[str, ...]) -> None:
-        """Another text; one that follows stays at the end where it was there."""
-        self.page = replace(self.page, lines=lines)
-        self._draw()
-
-    def show_log(self, log: Log) -> None:
-        """What is followed, as it is now: the output; the errors where Tab chose them, or there is nothing else."""
-        self.log_lines = log
-        both = bool(log.output and log.errors)
-        errors = self.errors if both else bool(log.errors)
-        name = "stderr" if errors else "log"
-        other = ("output" if errors else "stderr") if both else ""
-        self.page = replace(self.page, title=f"{name} of {(self.follows or '')[:SHORT]}", other=other)
-        self.show_lines(log.errors if errors else log.output)
-
-    def on_resize(self) -> None:
-        """Another size."""
-        self._draw()
-
-    def _draw(self) -> None:
-        self.page, lines = paged(self.page, self.size.width, self.size.height)
-        for canvas in self.query(Canvas):
-            canvas.draw(lines)
-
-    def on_key(self, event: Key) -> None:
-        """Keys that move, and those that leave."""
-        event.stop()
-        event.prevent_default()
-        if event.key in ("q", "escape", "ctrl+c", "enter"):
-            self.dismiss(None)
-        elif event.key == "ctrl+z":
-            self.app.action_suspend_process()
-        elif event.key == "tab":
-            if self.page.other:
-                self.errors, self.page = not self.errors, replace(self.page, at_end=True)
-                self.show_log(self.log_lines)
-        else:
-            self.page = scrolled(self.page, event.key, self.size.height)
-            self._draw()
 
 
 _MOVES: dict[str, Callable[[State], State]] = {
@@ -356,64 +303,9 @@ _KEYS: dict[str, Callable[[Dashboard], None]] = {
     "space": Dashboard.mark,
     "d": Dashboard.diff,
     "slash": Dashboard.begin_filter,
+    "question_mark": Dashboard.show_keys,
     "escape": Dashboard.clear_filter,
     "q": Dashboard.quit,
     "ctrl+c": Dashboard.quit,
     "ctrl+z": lambda app: app.action_suspend_process(),
 }
-
-
-async def _orch(*arguments: str) -> tuple[str, ...]:
-    """What a command of orch prints. It has no terminal: whatever would ask fails instead."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "orchestrator", *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()  # who waits for it would miss the loop
-    return tuple(printable(line) for line in output.decode("utf-8", "replace").splitlines())
-
-
-# --- in a terminal ----------------------------------------------------------------------------------------------
-
-
-def show(home: Home, state: State) -> Leave:
-    """Show the dashboard until it is left, and give the terminal back as it was, also when a signal ends it."""
-    app = Dashboard(home, state)
-    terminal = termios.tcgetattr(0)
-
-    def end(number: int, _: FrameType | None) -> None:
-        # No handler of the event loop: that may stand still with a terminal that takes no more, or is gone.
-        last = threading.Timer(_LAST_WORD_SECONDS, _end_now, (128 + number, terminal))
-        last.daemon = True
-        last.start()
-        if app.loop is None:
-            _end_now(128 + number, terminal)
-        else:
-            app.loop.call_soon_threadsafe(app.leave, Leave(app.state, 128 + number))
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
-    try:
-        leave = app.run(mouse=False)  # the terminal's own selection goes on working
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in (signal.SIGTSTP, signal.SIGCONT):
-            signal.signal(number, signal.SIG_DFL)  # Textual's own would look for its screen
-    if app.failure is not None:
-        raise app.failure
-    return Leave(app.state, 1) if leave is None else leave
-
-
-def _end_now(code: int, terminal: list[Any]) -> None:
-    """End, and give the terminal back as far as that goes without a word to it."""
-    with contextlib.suppress(termios.error):
-        termios.tcsetattr(0, termios.TCSANOW, terminal)
-    os._exit(code)

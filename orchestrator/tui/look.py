@@ -81,6 +81,7 @@ class Eye:
     memory: Memory = field(default_factory=Memory)
     metrics: dict[str, MetricTail] = field(default_factory=dict)
     series: dict[str, Series] = field(default_factory=dict)
+    varying: dict[str, bool] = field(default_factory=dict)
     logs: tuple[LogTail, LogTail] = field(default_factory=lambda: (LogTail(), LogTail()))
 
     def close(self) -> None:
@@ -120,7 +121,8 @@ def _look(eye: Eye, question: Question) -> Snapshot:
         if comparing := {run.run_id for run in eye.live if run.status == "comparing"}:
             history = tuple(run_id for run_id in history if run_id not in comparing)
     if changed or asked != (old.question.filter, old.question.first, old.question.count):
-        rows = page_rows(connection, history[question.first : question.first + question.count])
+        eye.varying = {} if changed else eye.varying
+        rows = page_rows(connection, history[question.first : question.first + question.count], eye.varying)
     eye.version = version
     return Snapshot(
         question=question,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from rich.cells import cell_len, chop_cells
 
+from orchestrator.cli.text import broken
 from orchestrator.tui.view import Line, cut
+
+_NAMED = re.compile(r" *\S+(?: \S+)* {2,}(?=\S)")
 
 _KEYS = "q back  Up/Down, PageUp/PageDown, Home/End move"
 
@@ -55,7 +59,11 @@ def scrolled(page: Page, key: str, height: int) -> Page:
 
 def _wrapped(lines: tuple[str, ...], width: int) -> Iterator[str]:
     for line in lines:
-        if cell_len(line) <= width:
-            yield line
-        else:
-            yield from chop_cells(line, width)
+        for part in [line] if cell_len(line) <= width else broken(line, width, _indent(line, width)):
+            yield from chop_cells(part, width) if cell_len(part) > width else [part]
+
+
+def _indent(line: str, width: int) -> int:
+    """Where a line goes on that is broken: below its value, where it has a name and a value."""
+    named = _NAMED.match(line)
+    return named.end() if named is not None and named.end() <= width // 2 else len(line) - len(line.lstrip())

@@ -36,22 +36,28 @@ class State:
 
 
 def layout(state: State) -> Layout:
-    """The parts in `height` lines: title, live runs (only as high as they are many), history, log, keys."""
+    """The parts in `height` lines: title, live runs and history (only as high as they are many), log, keys.
+
+    What few runs leave free is the log's.
+    """
     height, lives = state.height, len(state.snapshot.live)
     live = min(lives, max(2, height // 4))
     log = 0 if height < 14 else 4 if height < 36 else 10
     used = 1 + (live + 1 if live else 0) + 1 + (log + 1 if log else 0) + 1
-    return Layout(state.width, live, max(1, height - used), log)
+    history = max(1, height - used)
+    spare = history - max(1, len(state.snapshot.history)) if log else 0
+    return Layout(state.width, live, history - max(0, spare), log + max(0, spare))
 
 
 def question_of(state: State) -> Question:
     """What has to be known to show this state."""
     parts = layout(state)
-    margin = _MARGIN * parts.history
+    # Of the whole screen: before the first answer nobody knows how many rows there are to show.
+    margin = _MARGIN * state.height
     first = max(0, state.top - margin)
     # Coarse steps, so that not every move asks anew.
-    first -= first % parts.history
-    return Question(state.filter, first, 2 * margin + 2 * parts.history, state.selected, parts.log)
+    first -= first % state.height
+    return Question(state.filter, first, 2 * margin + 2 * state.height, state.selected, parts.log)
 
 
 def run_at(state: State, index: int) -> str | None:

@@ -8,12 +8,24 @@ from __future__ import annotations
 import math
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from rich.cells import cell_len, set_cell_size
 
-from orchestrator.cli.text import duration, size, visible
+from orchestrator.cli.text import (
+    Column,
+    duration,
+    end_of_path,
+    first_pairs,
+    fitted,
+    size,
+    status_of,
+    telling_first,
+    visible,
+)
+from orchestrator.elsewhere import seen_on
 from orchestrator.ledger.browse import PageRow
 from orchestrator.live import LiveRun
 from orchestrator.report import plural, project_name
@@ -25,7 +37,23 @@ Line = tuple[tuple[str, str], ...]
 SHORT = 16
 """Digits of a run id that are shown."""
 
-KEYS = "Enter show  f follow  s stop  r replay  Space mark  d diff  / filter  q quit"
+KEYS = "Enter show  f follow  s stop  r replay  d diff  / filter  ? keys  q quit"
+
+ALL_KEYS = (
+    "Up, Down     move; also k and j, PageUp and PageDown, Home and End",
+    "Tab          from the live runs to the history, and back",
+    "Enter        show the run",
+    "f            follow its log",
+    "s            stop it; asks first",
+    "r            replay it; asks first",
+    "Space        mark it, for d",
+    "d            what differs between the two that are marked",
+    "/            filter while you type: each word in id, name, status, source, commit, experiment or a parameter",
+    "Enter        in the filter: back to the runs that match",
+    "Escape       all runs again",
+    "Ctrl-Z       suspend; fg comes back",
+    "q, Ctrl-C    quit",
+)
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDE = 120
@@ -41,8 +69,7 @@ _STYLES = {
 _TITLE = "bold"
 _FAINT = "dim"
 _GAP = "  "
-_STATUS = 10
-"""Cells of that column."""
+_FEWEST_BARS = 4
 
 
 def dashboard(state: State, now: float, footer: str = KEYS) -> list[Line]:
@@ -50,8 +77,8 @@ def dashboard(state: State, now: float, footer: str = KEYS) -> list[Line]:
     parts = layout(state)
     lines = [_title_line(state)]
     if parts.live:
-        lines += [_live_header(state, parts), *_live_lines(state, parts, now)]
-    lines += [_history_header(state, parts), *_history_lines(state, parts, now)]
+        lines += _live_lines(state, parts, now)
+    lines += _history_lines(state, parts, now)
     if parts.log:
         lines += _log_lines(state, parts, now)
     # A long note takes the place of what stands above it; the keys are cut.
@@ -90,76 +117,74 @@ def _title_line(state: State) -> Line:
 
 # --- live runs --------------------------------------------------------------------------------------------------
 
-
-def _live_header(state: State, parts: Layout) -> Line:
-    count = len(state.snapshot.live)
-    place = f"{state.cursor + 1}/{count}" if state.cursor < count else str(count)
-    return (
-        (
-            _row(
-                [f"LIVE {place}" if count > parts.live else "LIVE", "TIME", "CPU", "MEMORY", "SOURCE", "METRIC"],
-                parts.width,
-            ),
-            _FAINT,
-        ),
-    )
-
-
-def _row(cells: Sequence[str], width: int) -> str:
-    """The columns of a live run."""
-    run, began, cpu, memory, source, rest = cells
-    numbers = f"{began.rjust(8)} {cpu.rjust(5)} {memory.rjust(8)}"
-    return f"  {_fit(run, SHORT)} {numbers}  {_fit(source, _live_width(width))}  {rest}"
-
-
-def _live_width(width: int) -> int:
-    return 18 if width < _WIDE else 44
+_LIVE = (
+    Column("LIVE", None),
+    Column("numbers", None),
+    Column("NAME", 3),
+    Column("SOURCE", 2, end_of_path),
+    Column("ENTRY", 0),
+    Column("METRIC", None),
+)
+_NEWS = 14
+"""Cells that the last column has at least."""
 
 
 def _live_lines(state: State, parts: Layout, now: float) -> Iterator[Line]:
+    snapshot = state.snapshot
+    count = len(snapshot.live)
+    place = f"{state.cursor + 1}/{count}" if state.cursor < count else str(count)
+    title = f"LIVE {place}" if count > parts.live else "LIVE"
+    header = [title, _numbers("TIME", "CPU", "MEMORY"), "NAME", "SOURCE", "ENTRY", "METRIC"]
+    rows = [_live_cells(run, now, parts.width) for run in snapshot.live]
+    columns = [replace(column, header=text) for column, text in zip(_LIVE, header, strict=True)]
+    widths = _fitted(columns, rows, parts.width)
+    room = parts.width - sum(widths[i] + len(_GAP) for i in widths if i != len(columns) - 1) - len(_GAP)
+    widths[len(columns) - 1] = max(1, room)
+    yield ((_GAP + _GAP.join(_joined(columns, header, widths)), _FAINT),)
     for index in range(state.live_top, state.live_top + parts.live):
-        run = state.snapshot.live[index]
-        began = run.status != "never began"
-        cells = [
-            run.run_id[:SHORT],
-            clock(now - run.since) if began else "",
-            ("-" if run.cpu_percent is None else f"{run.cpu_percent:.0f}%") if began else "",
-            ("-" if run.memory is None else size(run.memory)) if began else "",
-            _called(run, parts.width),
-            _news(run, state.snapshot.metrics.get(run.run_id), now, parts.width),
-        ]
-        yield _with_cursor(_row(cells, parts.width), run.run_id, index, state, _STYLES.get(run.status, ""))
+        run = snapshot.live[index]
+        news = _news(run, snapshot.metrics.get(run.run_id), now, room)
+        text = _GAP + _GAP.join(_joined(columns, [*rows[index][:-1], news], widths))
+        yield _with_cursor([(text, _STYLES.get(run.status, ""))], run.run_id, index, state)
 
 
-def _called(run: LiveRun, width: int) -> str:
-    """Name, project and entry point; where there is little room, the project of a run with a name is left out."""
-    if width < _WIDE:
-        called, room = run.name or run.source, _live_width(width) - 1
-        entry = visible(run.entry_point, max(room // 2, room - len(called)))
-        return f"{visible(called, room - len(entry))} {entry}"
-    entry = visible(run.entry_point, 16)
-    project = visible(run.source) + (f"@{run.commit[:7]}" if run.commit else "")
-    return f"{visible(run.name, 15)} {project} {entry}" if run.name else f"{project} {entry}"
+def _live_cells(run: LiveRun, now: float, width: int) -> list[str]:
+    began = run.status != "never began"
+    numbers = _numbers(
+        clock(now - run.since) if began else "",
+        ("-" if run.cpu_percent is None else f"{run.cpu_percent:.0f}%") if began else "",
+        ("-" if run.memory is None else size(run.memory)) if began else "",
+    )
+    commit = f"@{run.commit[:7]}" if run.commit and width >= _WIDE else ""
+    entry = "" if run.entry_point == "main" else visible(run.entry_point, 16)
+    return [run.run_id[:SHORT], numbers, visible(run.name or ""), visible(run.source) + commit, entry, "-" * _NEWS]
+
+
+def _numbers(began: str, cpu: str, memory: str) -> str:
+    return f"{began.rjust(8)} {cpu.rjust(5)} {memory.rjust(8)}"
 
 
 def remark(run: LiveRun, now: float) -> str:
     """What else there is to know of a live run: its status where that is no plain `running`, where it is, its text."""
     parts: list[str] = [] if run.status == "running" else [run.status]
     if run.host:
-        parts.append(f"on {visible(run.host)}")
-        parts += [] if run.heard is None else [f"seen {duration(max(0.0, now - run.heard))} ago"]
+        host = visible(run.host)
+        parts.append(f"on {host}" if run.heard is None else seen_on(host, max(0.0, now - run.heard)))
     parts += [visible(run.text.partition("\n")[0], 300)] if run.text else []
     return ", ".join(parts)
 
 
-def _news(run: LiveRun, metric: Series | None, now: float, width: int) -> str:
-    """The remark and the last metric; where there is little room, only one of the two."""
+def _news(run: LiveRun, metric: Series | None, now: float, room: int) -> str:
+    """The remark and the last metric with its course; where there is little room, only one of the two."""
     text = remark(run, now)
-    if metric is None or (text and width < _WIDE):
+    if metric is None:
         return text
-    beside = 62 + _live_width(width)  # the other columns, and the value
-    bars = sparkline(metric, max(4, min(40, width - beside)))
-    return f"{text}{_GAP if text else ''}{bars} {metric.points[-1]:.4g} {visible(metric.name, 24)}"
+    said = f"{metric.points[-1]:.4g} {visible(metric.name, 24)}"
+    left = room - len(said) - 1 - (cell_len(text) + len(_GAP) if text else 0)
+    if text and left < 0:
+        return text
+    bars = f"{sparkline(metric, min(40, left))} " if left >= _FEWEST_BARS else ""
+    return f"{text}{_GAP if text else ''}{bars}{said}"
 
 
 def sparkline(series: Series, width: int) -> str:
@@ -177,68 +202,67 @@ def sparkline(series: Series, width: int) -> str:
 
 # --- history ----------------------------------------------------------------------------------------------------
 
-
-def _history_header(state: State, parts: Layout) -> Line:
-    count = len(state.snapshot.history)
-    row = state.cursor - len(state.snapshot.live)
-    place = f"{row + 1}/{count}" if 0 <= row < count else str(count)
-    place = f"HISTORY {place}" if len(place) < 9 else place
-    return ((_ended_row([place, "STATUS", "AGE", "TOOK", "SOURCE", "METRICS", "PARAMETERS"], parts.width), _FAINT),)
-
-
-def _source_width(width: int) -> int:
-    return 14 if width < _WIDE else 30
-
-
-def _ended_row(cells: Sequence[str], width: int) -> str:
-    run, status, age, took, source, metrics, params = cells
-    head = _GAP.join(
-        [_fit(run, SHORT), _fit(status, _STATUS), f"{age.rjust(6)} {took.rjust(8)}", _fit(source, _source_width(width))]
-    )
-    if width < _WIDE:
-        return f"  {head}  {metrics}"
-    return f"  {head}  {_fit(metrics, (width - 88) * 3 // 5)}  {params}"
+_HISTORY = (
+    Column("HISTORY", None),
+    Column("NAME", 3),
+    Column("STATUS", None),
+    Column("   AGE", 1),
+    Column("    TOOK", 0),
+    Column("SOURCE", 2, end_of_path),
+    Column("METRICS", 4, first_pairs),
+    Column("PARAMETERS", 5, first_pairs),
+)
+_STATUS = 2
+"""Which of them has the status."""
 
 
 def _history_lines(state: State, parts: Layout, now: float) -> Iterator[Line]:
     snapshot, lives = state.snapshot, len(state.snapshot.live)
+    count, row = len(snapshot.history), state.cursor - lives
+    place = f"{row + 1}/{count}" if 0 <= row < count else str(count)
+    columns = [replace(_HISTORY[0], header=f"HISTORY {place}" if len(place) < 9 else place), *_HISTORY[1:]]
+    # All rows that are known, also those that are not in view: so the columns rarely move.
+    cells = _cells(snapshot.rows, now, parts.width)
+    widths = _fitted(columns, list(cells.values()), parts.width)
+    yield ((_GAP + _GAP.join(_joined(columns, [column.header for column in columns], widths)), _FAINT),)
     for index in range(state.top, state.top + parts.history):
-        if index >= len(snapshot.history):
-            nothing = not snapshot.history and index == state.top
+        if index >= count:
+            nothing = not count and index == state.top
             yield ((_GAP + _why_empty(state), ""),) if nothing else ()
             continue
         run_id = snapshot.history[index]
-        row = snapshot.rows.get(run_id)
-        status = _status(row) if row else ""
-        cells = _cells_of(row, status, now, parts.width) if row else [run_id[:SHORT], *[""] * 6]
-        line = _with_cursor(_ended_row(cells, parts.width), run_id, lives + index, state, "")
-        yield _with_status(line, _STYLES.get(status.partition(" ")[0], ""))
+        found = cells.get(run_id) or [run_id[:SHORT], *[""] * (len(columns) - 1)]
+        before, status, after = _around(_STATUS, _joined(columns, found, widths), widths)
+        style = _STYLES.get(found[_STATUS].partition(" ")[0].rstrip(","), "")
+        yield _with_cursor([(_GAP + before, ""), (status, style), (after, "")], run_id, lives + index, state)
 
 
 def _why_empty(state: State) -> str:
     if state.snapshot.question.filter:
-        return "no such runs; Escape after / shows all."
+        return "no such runs; Escape shows all."
     return "no runs have ended yet." if state.snapshot.total else "no runs yet: orch run REPO makes the first."
 
 
-def _with_status(line: Line, style: str) -> Line:
-    """The line with its status in another style; that of the cursor stays as it is."""
-    ((text, old),) = line
-    begin, end = 2 + SHORT + len(_GAP), 2 + SHORT + len(_GAP) + _STATUS
-    return line if old or not style else ((text[:begin], ""), (text[begin:end], style), (text[end:], ""))
+def _cells(rows: Mapping[str, PageRow], now: float, width: int) -> dict[str, list[str]]:
+    metrics, params = (
+        telling_first([dict(pairs) for pairs in of_runs])
+        for of_runs in ([row.metrics for row in rows.values()], [row.params for row in rows.values()])
+    )
+    return {run_id: _cells_of(row, metrics, params, now, width) for run_id, row in rows.items()}
 
 
-def _cells_of(row: PageRow, status: str, now: float, width: int) -> list[str]:
-    commit = f"@{row.commit[:7]}{'*' if row.dirty else ''}" if row.commit else ""
-    project = project_name(row.url, row.subdir) + commit
+def _cells_of(row: PageRow, metrics: Sequence[str], params: Sequence[str], now: float, width: int) -> list[str]:
+    commit = f"@{row.commit[:7]}{'*' if row.dirty else ''}" if row.commit and width >= _WIDE else ""
+    last, given = dict(row.metrics), dict(row.params)
     return [
         row.run_id[:SHORT],
-        status,
-        _age(row.started_at, now),
-        "" if row.wall_seconds is None or row.status == "lost" else _took(row.wall_seconds),
-        f"{visible(row.name, 15)} {visible(project)}" if row.name and width >= _WIDE else visible(row.name or project),
-        " ".join(f"{visible(name, 24)}={value:.4g}" for name, value in row.metrics[:12]),
-        " ".join(f"{visible(name, 24)}={visible(value, 24)}" for name, value in row.params[:12]),
+        visible(row.name or "", 24),
+        status_of(row.status, row.exit_code, row.verdict, uncompared=row.is_uncompared, varies=row.varies),
+        _age(row.started_at, now).rjust(6),
+        ("" if row.wall_seconds is None or row.status == "lost" else _took(row.wall_seconds)).rjust(8),
+        visible(project_name(row.url, row.subdir)) + commit,
+        " ".join(f"{visible(name, 24)}={last[name]:.4g}" for name in metrics if name in last),
+        " ".join(f"{visible(name, 24)}={visible(given[name], 24)}" for name in params if name in given),
     ]
 
 
@@ -246,18 +270,38 @@ def _took(seconds: float) -> str:
     return clock(seconds) if seconds >= 60 else duration(seconds)
 
 
-def _status(row: PageRow) -> str:
-    if row.status == "failed":
-        return f"failed {row.exit_code}"
-    return row.verdict if row.status == "finished" and row.verdict else row.status
+# --- columns ----------------------------------------------------------------------------------------------------
 
 
-def _with_cursor(text: str, run_id: str, index: int, state: State, style: str) -> Line:
+def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> dict[int, int]:
+    """The widths of those columns that have room, and something to say in any row."""
+    said = [i for i, column in enumerate(columns) if column.telling is None or any(row[i].strip() for row in rows)]
+    found = fitted([columns[i] for i in said], [[row[i] for i in said] for row in rows], width - len(_GAP), cell_len)
+    return {said[i]: wide for i, wide in found.items()}
+
+
+def _joined(columns: Sequence[Column], cells: Sequence[str], widths: Mapping[int, int]) -> list[str]:
+    """A row's texts, in the cells that they have."""
+    return [_fit(columns[i].shortened(cells[i], width), width) for i, width in widths.items()]
+
+
+def _around(column: int, texts: Sequence[str], widths: Mapping[int, int]) -> tuple[str, str, str]:
+    """The texts before a column, with the gap behind them, its own, and those after it."""
+    place = list(widths).index(column)
+    return (
+        "".join(text + _GAP for text in texts[:place]),
+        texts[place],
+        "".join(_GAP + text for text in texts[place + 1 :]),
+    )
+
+
+def _with_cursor(spans: Sequence[tuple[str, str]], run_id: str, index: int, state: State) -> Line:
+    (first, style), *rest = spans
     if run_id in state.marked:
-        text = "*" + text[1:]
+        first = "*" + first[1:]
     if index == state.cursor:
-        return ((text.ljust(state.width), "reverse"),)
-    return ((text, style),)
+        return (("".join([first, *(text for text, _ in rest)]).ljust(state.width), "reverse"),)
+    return ((first, style), *rest)
 
 
 # --- log, times -------------------------------------------------------------------------------------------------

@@ -58,22 +58,23 @@ def project(home: Home) -> Path:
 
 
 def proposed(line: str, **environ: str) -> list[str]:
-    """The words that bash is given for the end of a line."""
-    words = line.split(" ")
-    asked = {"_ORCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-    done = subprocess.run([ORCH], env={**os.environ, **asked, **environ}, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.split("\n")[:-1] if done.stdout.strip() else []
+    """The words that a shell is given for the end of a line."""
+    return list(explained(line, **environ))
 
 
-def explained(line: str) -> dict[str, str]:
-    """The words with their help texts, as fish and zsh are given them."""
+def explained(line: str, **environ: str) -> dict[str, str]:
+    """The words with their help texts."""
+    return {word: text for word, text in answered(line, **environ).items() if text != "NOTHING"}
+
+
+def answered(line: str, **environ: str) -> dict[str, str]:
+    """All that a shell is told: words with their texts, or that nothing fits and files neither."""
     asked = {
         "_ORCH_COMPLETE": "complete_fish",
         "_TYPER_COMPLETE_FISH_ACTION": "get-args",
         "_TYPER_COMPLETE_ARGS": line,
     }
-    done = subprocess.run([ORCH], env={**os.environ, **asked}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([ORCH], env={**os.environ, **asked, **environ}, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     pairs = [line.partition("\t") for line in done.stdout.splitlines() if line]
     return {word: text for word, _, text in pairs}
@@ -178,6 +179,7 @@ def test_the_fixed_words(home: Home) -> None:
     assert proposed("orch run . --experiment-name ") == ["tuning"]
     assert proposed("orch list --experiment-name t") == ["tuning"]
     assert proposed("orch list --status f") == ["finished", "failed"]
+    assert proposed("orch list --status r") == ["running", "reproduced"]
     assert proposed("orch run . --platform osx") == ["osx-64", "osx-arm64"]
     assert "win-64" in proposed("orch env lock --platform ")
     assert proposed("orch env export --format c") == ["conda-lock", "channel"]
@@ -289,6 +291,16 @@ def test_a_wrong_line_or_an_eager_option_prints_nothing(home: Home) -> None:
     assert proposed("orch run --bogus x") == []
     assert "orch 0" not in " ".join(proposed("orch --version "))
     assert "replay" in proposed("orch --version ")
+
+
+@pytest.mark.parametrize("line", ["orch show zz", "orch run tried -e zz", "orch run tried --version zz", "orch stop "])
+def test_where_nothing_fits_that_can_be_no_file_the_shell_is_told(project: Path, line: str) -> None:
+    assert answered(line) == {line.rpartition(" ")[2]: "NOTHING"}
+
+
+@pytest.mark.parametrize("line", ["orch replay zz", "orch run zz", "orch env show zz", "orch run tried -P zz"])
+def test_what_may_be_a_file_is_left_to_the_shell(project: Path, line: str) -> None:
+    assert answered(line) == {}
 
 
 # --- nothing to go by ---------------------------------------------------------------------------------------------

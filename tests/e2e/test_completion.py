@@ -18,6 +18,7 @@ from made_records import made_home
 from tui.made_runs import add, ended
 
 from e2e.conftest import CONDA_YAML, ORCH, mlproject
+from orchestrator.paths import open_home
 
 PROMPT = "ready> "
 RC = {
@@ -103,6 +104,35 @@ def test_commands_options_and_files_are_completed_too(tab: Callable[[str], list[
     assert tab("orch run --experiment-n") == ["orch", "run", "--experiment-name"]
     assert [word.rstrip("/") for word in tab("orch run tri")] == ["orch", "run", "tried"]
     assert tab("orch bundle verify tried/a") == ["orch", "bundle", "verify", "tried/a file.txt"]
+
+
+def test_where_a_run_an_entry_point_or_a_revision_is_meant_no_file_is_proposed(tab: Callable[[str], list[str]]) -> None:
+    assert tab("orch show tri") == ["orch", "show", "tri"]
+    assert tab("orch run tried -e tri") == ["orch", "run", "tried", "-e", "tri"]
+    assert tab("orch run tried --version tri") == ["orch", "run", "tried", "--version", "tri"]
+    assert [word.rstrip("/") for word in tab("orch replay tri")] == ["orch", "replay", "tried"]
+
+
+@pytest.mark.parametrize("setting", ["set show-all-if-ambiguous off", "set show-all-if-ambiguous on"])
+def test_bash_lists_runs_with_what_tells_them_apart_and_inserts_none_of_it(home: Path, setting: str) -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("bash is not installed")
+    add(open_home(), ended(2, name="first"))
+    (home / ".bashrc").write_text(f"{RC['bash'][1]}bind '{setting}'\nsource <(orch --show-completion)\n")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ["TERM"] = "xterm"
+        os.execvp("bash", ["bash", "-i"])
+    read_until(terminal, re.escape(PROMPT), "")
+    os.write(terminal, b"orch show \t\t")
+    listed = read_until(terminal, r"first\\ try  \(.*" + re.escape(PROMPT), "")
+    assert "018f000000027000  (first: finished, 60 min ago, wine)" in listed
+    assert "latest  (the newest run)" in listed
+    assert typed(terminal, "018f") == ["orch", "show", "018f0000000"]
+    assert typed(terminal, "orch show fir") == ["orch", "show", "first"]
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    os.close(terminal)
 
 
 def test_the_program_may_be_named_by_its_path(tab: Callable[[str], list[str]]) -> None:

@@ -135,10 +135,14 @@ FAILING = [
 
 def on_terminal(scene: Scene, command: str, columns: int, **variables: str) -> str:
     """What a terminal of so many columns gets of a command."""
+    return pseudo_terminal(scene, [ORCH, *scene.words(command)], columns, **variables)
+
+
+def pseudo_terminal(scene: Scene, words: list[str | Path], columns: int, **variables: str) -> str:
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, columns))
     environ = {"TERM": "xterm", **os.environ, **scene.environ, "COLUMNS": "", **variables}
-    process = subprocess.Popen([ORCH, *scene.words(command)], stdin=slave, stdout=slave, stderr=slave, env=environ)
+    process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave, env=environ)
     os.close(slave)
     shown = bytearray()
 
@@ -200,7 +204,53 @@ def test_tables_fit_a_narrow_terminal_and_use_a_wide_one(scene: Scene, command: 
 
 def test_a_long_name_hides_no_status(scene: Scene) -> None:
     shown = plain(on_terminal(scene, "list", 80))
-    assert any("a-name-that-is-long…  finished" in line for line in shown), shown
+    assert any(re.search(r" a-name-[a-z-]+…  finished", line) for line in shown), shown
+
+
+def test_a_narrow_list_has_what_runs_were_for_and_says_what_it_left_out(scene: Scene) -> None:
+    *_, one, said = plain(on_terminal(scene, "list", 80))
+    assert re.match(r"[0-9a-f]{16}  one +finished .* rmse=0.8 +alpha=1$", one), one
+    assert re.fullmatch(r"no room for .*TOOK.*, commits \(--json or `\| cat` shows all\)", said), said
+    assert "reproduced" in "".join(plain(on_terminal(scene, "list", 80)))
+    assert "no room" not in on_terminal(scene, "list", 250)
+    assert "no room" not in orch("list", env=scene.environ).stdout
+
+
+def test_a_list_of_what_came_out_again(scene: Scene) -> None:
+    lines = orch("list", "--status", "reproduced", env=scene.environ).stdout.splitlines()
+    assert lines
+    assert all(" reproduced " in line for line in lines[1:])
+    wrong = orch("list", "--status", "differ", code=2, env=scene.environ).stderr
+    assert wrong.rstrip().endswith("reproduced, differs, not 'differ'.")
+
+
+def test_a_long_path_stands_alone_and_other_lines_go_on_below_their_value(scene: Scene) -> None:
+    shown = plain(on_terminal(scene, "show one", 70))
+    assert shown[shown.index("lock") + 1].endswith("/conda-lock.yml")
+    assert all(len(line) <= 70 or " " not in line.strip() for line in shown)
+
+
+def test_what_is_told_is_not_cut_by_a_dumb_terminal(scene: Scene) -> None:
+    lines = on_terminal(scene, "top", 60, TERM="dumb").splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 60
+
+
+def test_the_advice_of_doctor_fits_the_terminal_behind_a_pipe(scene: Scene) -> None:
+    (scene.scratch / "go.sh").write_text(f"{ORCH} doctor --offline | cat\n")
+    shown = pseudo_terminal(scene, ["bash", str(scene.scratch / "go.sh")], 60).splitlines()
+    advice = [line for line in shown if line.startswith(" ")]
+    assert all(len(line) <= 60 or " " not in line.strip() for line in advice)
+
+
+def test_runs_of_one_name_are_told_apart(scene: Scene) -> None:
+    for value in ("3", "4"):
+        orch("run", scene.project, "-P", f"alpha={value}", "--run-name", "twice", env=scene.environ)
+    error = orch("show", "twice", code=125, env=scene.environ).stderr
+    assert re.search(r"several runs are named 'twice': \w{16} \(finished, \d+ s ago, alpha=4\), \w{16} \(", error)
+    for run in json.loads(orch("list", "--json", env=scene.environ).stdout):
+        if run["name"] == "twice":
+            orch("rm", run["run_id"], env=scene.environ)
 
 
 @pytest.mark.parametrize("command", [*FACTS, *RUNNING])

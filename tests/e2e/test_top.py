@@ -136,13 +136,29 @@ def hello(make_project: Make, orch_home: Path) -> str:
 def test_a_live_run_with_what_it_uses_its_metric_and_its_log(busy: str, top: Callable[..., Dashboard]) -> None:
     screen = top()
     screen.see(b"1 live")
-    screen.see(busy[:16].encode() + rb" +\d+:\d\d +\d+% +[\d.]+ MiB  busy main +[\xe2\x96\x81-\x88]+ \d+ loss")
+    screen.see(busy[:16].encode() + rb" +\d+:\d\d +\d+% +[\d.]+ MiB  busy +[\xe2\x96\x81-\x88]+ \d+ loss")
     number = int(screen.see(rb"epoch (\d+)")[1])
     assert int(screen.see(rb"epoch (\d+)")[1]) > number
     screen.press(b"q")
     assert screen.end() == 0
     assert screen.has_given_back()
     assert orch_json("show", busy)["status"] == "running"
+
+
+@pytest.mark.parametrize("field", [b"", b"/x"])
+def test_escape_and_a_key_that_come_at_once_are_two_keys(
+    hello: str, top: Callable[..., Dashboard], field: bytes
+) -> None:
+    screen = top()
+    screen.see(hello[:16].encode())
+    if field:
+        screen.press(field)
+        screen.see(b"no such runs")
+    screen.press(b"\x1b/hel\x1b[A")
+    screen.see(b"1 with: hel")
+    screen.press(b"\x1bq")
+    assert screen.end() == 0
+    assert screen.has_given_back()
 
 
 def test_s_and_y_stop_a_run(busy: str, hello: str, top: Callable[..., Dashboard]) -> None:

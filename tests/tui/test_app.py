@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from made_records import made_home
+from made_records import made_home, made_spec
 from textual.pilot import Pilot
 from textual.widgets import Input
 from tui.made_runs import add, ended, fill, id_at, live
 
 from orchestrator.execute.rundir import RunDirectory
-from orchestrator.model import ProcessIdentity
+from orchestrator.model import Output, ProcessIdentity
 from orchestrator.paths import Home
 from orchestrator.tui.app import Dashboard, Leave
 from orchestrator.tui.canvas import Canvas
 from orchestrator.tui.state import State
 
 ELSEWHERE = ProcessIdentity("elsewhen", "boot", 1, 1.0)
+ORCH = Path(sys.executable).with_name("orch")
 SIZES = [(80, 24), (200, 50)]
 
 Script = Callable[["Screen"], Awaitable[None]]
@@ -228,6 +231,52 @@ def test_the_filter_is_for_live_runs_too(home: Home) -> None:
         await screen.see("lazy")
 
     play(home, script)
+
+
+def test_question_mark_tells_all_keys(home: Home) -> None:
+    add(home, ended(1))
+
+    async def script(screen: Screen) -> None:
+        await screen.see("HISTORY 1/1", "? keys")
+        await screen.press("question_mark")
+        await screen.see("Space        mark it, for d", "Home and End", "Escape       all runs again")
+        await screen.press("q")
+        await screen.see("HISTORY 1/1")
+
+    play(home, script)
+
+
+@pytest.mark.parametrize("before", [(), ("slash",), ("enter",), ("f",)])
+def test_ctrl_q_that_meant_a_replay_that_is_over_does_nothing(home: Home, before: tuple[str, ...]) -> None:
+    add(home, ended(1))
+
+    async def script(screen: Screen) -> None:
+        await screen.see("HISTORY 1/1")
+        await screen.press(*before, "ctrl+p", "ctrl+q")
+        await screen.pilot.pause(0.1)
+        assert screen.app.return_value is None
+        assert screen.app.is_running
+        await screen.press("escape")
+        await screen.see("HISTORY 1/1")
+
+    play(home, script)
+
+
+def test_a_run_is_told_as_orch_list_tells_it(home: Home) -> None:
+    spec = made_spec()
+    for number, sha256 in ((1, "a"), (2, "b")):
+        add(home, ended(number, pinned=spec, outputs=(Output("o", sha256 * 64, 1, 0o644),)))
+    verdict = {"result": "differs", "outputs": []}
+    add(home, ended(3, status="failed", exit_code=1, replay_of=id_at(1), verdict=verdict))
+    add(home, ended(4, replay_of=id_at(1), pinned=spec))
+    listed = subprocess.run([ORCH, "list"], capture_output=True, text=True, check=True).stdout
+    told = ("finished, varies", "failed (1), differs", "finished, not compared, varies")
+    assert all(text in listed for text in told), listed
+
+    async def script(screen: Screen) -> None:
+        await screen.see(*told)
+
+    play(home, script, (200, 50))
 
 
 def test_s_asks_and_only_y_stops(home: Home) -> None:

@@ -72,9 +72,9 @@ def test_the_screen_at_80_by_24() -> None:
     waits = lives_now(8, status="preparing", source="beer", since=NOW - 3725, text="environment: solving")
     away = lives_now(7, name="tried", entry_point="train", since=NOW - 86399, host="login-2", heard=NOW - 41)
     rows = {
-        id_at(3): row(3, verdict="reproduced", dirty=True),
+        id_at(3): row(3, verdict="reproduced", dirty=True, varies=True),
         id_at(2): row(2, status="failed", exit_code=137, wall_seconds=11230.0, name="tried"),
-        id_at(1): row(1, status="lost", subdir="a/b"),
+        id_at(1): row(1, status="lost", subdir="a/b", params=(("alpha", "0.5"), ("seed", "1"))),
     }
     seen = Snapshot(
         Question(log_of=id_at(9)),
@@ -89,21 +89,19 @@ def test_the_screen_at_80_by_24() -> None:
     lines = texts(at(seen))
     assert lines == [
         "orch top  3 live, 6 runs",
-        "  LIVE                 TIME   CPU   MEMORY  SOURCE              METRIC",
-        "  018f000000097000     2:05   98%  412 MiB  wine main           █▅▁ 1 rmse",
-        "  018f000000087000  1:02:05     -        -  beer main           preparing, envi…",
-        "  018f000000077000 23:59:59     -        -  tried train         on login-2, see…",
-        "  HISTORY 3         STATUS         AGE     TOOK  SOURCE          METRICS",
-        "  018f000000037000  reproduced   2 min    3.2 s  wine@ccccccc*   rmse=0.7745",
-        "  018f000000027000  failed 137   2 min  3:07:10  tried           rmse=0.7745",
-        "  018f000000017000  lost         2 min           wine#a/b@cccc…  rmse=0.7745",
-        *[""] * 9,
+        "  LIVE                  TIME   CPU   MEMORY  NAME   SOURCE  METRIC",
+        "  018f000000097000      2:05   98%  412 MiB         wine    █▅▁ 1 rmse",
+        "  018f000000087000   1:02:05     -        -         beer    preparing, environm…",
+        "  018f000000077000  23:59:59     -        -  tried  wine    on login-2, seen 41…",
+        "  HISTORY 3         NAME   STATUS              SOURCE    METRICS      PARAMETERS",
+        "  018f000000037000         reproduced, varies  wine      rmse=0.7745  alpha=5.1",
+        "  018f000000027000  tried  failed (137)        wine      rmse=0.7745  alpha=5.1",
+        "  018f000000017000         lost                wine#a/b  rmse=0.7745  alpha=0.5…",
         "  LOG OF 018f000000097000",
         "  epoch 1",
         "  epoch 2",
-        "",
-        "",
-        "Enter show  f follow  s stop  r replay  Space mark  d diff  / filter  q quit",
+        *[""] * 11,
+        "Enter show  f follow  s stop  r replay  d diff  / filter  ? keys  q quit",
     ]
 
 
@@ -132,7 +130,7 @@ def test_where_not_all_live_runs_have_room_their_count_is_told() -> None:
 )
 def test_the_end_of_the_output_stands_above_that_of_the_errors(output: int, errors: int, shown: list[str]) -> None:
     log = Log(tuple(f"out {n}" for n in range(output)), tuple(f"err {n}" for n in range(errors)))
-    lines = texts(at(snapshot(0, 1, question=Question(log_of=id_at(0)), log=log)))
+    lines = texts(at(snapshot(0, 50, question=Question(log_of=id_at(49)), log=log)))
     assert [line.strip(" ─") for line in lines[-5:-1]] == [line.strip(" ─") for line in shown]
     assert all(line.startswith("  ──") for line in lines if "stderr" in line)
 
@@ -146,7 +144,7 @@ def test_a_wide_screen_has_more_of_everything() -> None:
     live = lives_now(1, name="tried", entry_point="train", host="login-2", heard=NOW - 41)
     seen = Snapshot(Question(), (live,), 1, {id_at(1): Series("rmse", (3.0, 1.0))})
     line = texts(at(seen, 200, 50))[2]
-    assert "tried wine@ccccccc train" in line
+    assert "tried  wine@ccccccc  train" in line
     assert line.endswith("on login-2, seen 41 s ago  █▁ 1 rmse")
 
 
@@ -276,14 +274,54 @@ def test_two_runs_are_marked_and_a_third_takes_the_place_of_the_first() -> None:
 def test_a_page_wraps_and_scrolls() -> None:
     page, lines = paged(Page("show", tuple(f"line {n} " + "x" * 15 for n in range(20))), 20, 12)
     assert len(lines) == 12
-    assert [line[0][0] for line in lines[1:4]] == ["line 0 xxxxxxxxxxxxx", "xx", "line 1 xxxxxxxxxxxxx"]
+    assert [line[0][0] for line in lines[1:4]] == ["line 0", "x" * 15, "line 1"]
     page, lines = paged(scrolled(page, "pagedown", 12), 20, 12)
     assert page.top == 9
     page, lines = paged(scrolled(page, "end", 12), 20, 12)
-    assert lines[10][0][0] == "xxx"
+    assert lines[10][0][0] == "x" * 15
     page, lines = paged(scrolled(page, "up", 12), 20, 12)
-    assert lines[10][0][0] == "line 19 xxxxxxxxxxxx"
+    assert lines[10][0][0] == "line 19"
     assert paged(scrolled(page, "home", 12), 20, 12)[0].top == 0
+
+
+def test_a_page_is_broken_between_words_below_the_value_and_a_path_stands_alone() -> None:
+    path = "/" + "p" * 50
+    lines = ("run          abc", "command      python train.py 0.5 0.1 --verbose", f"lock         {path}")
+    _, shown = paged(Page("show", lines), 40, 12)
+    assert ["".join(text for text, _ in line) for line in shown[1:7]] == [
+        "run          abc",
+        "command      python train.py 0.5 0.1",
+        " " * 13 + "--verbose",
+        "lock",
+        path[:40],
+        path[40:],
+    ]
+
+
+def test_few_runs_leave_their_lines_to_the_log() -> None:
+    log = Log(tuple(f"line {n}" for n in range(100)))
+    lines = texts(at(snapshot(0, 6, question=Question(log_of=id_at(5), log_lines=100), log=log), 200, 50))
+    assert lines[8].startswith("  LOG OF ")
+    assert lines[9:49] == [f"  line {n}" for n in range(60, 100)]
+    assert states.question_of(at(snapshot(0, 6), 200, 50)).log_lines == 40
+    assert states.question_of(at(snapshot(0, 600), 200, 50)).log_lines == 10
+
+
+def test_the_log_has_its_lines_and_the_history_its_own_where_there_are_many_runs() -> None:
+    parts = states.layout(at(snapshot(0, 600)))
+    assert (parts.history, parts.log) == (16, 4)
+
+
+def test_parameters_that_differ_come_first_and_the_end_of_a_path_is_kept() -> None:
+    rows = {
+        id_at(n): row(n, subdir="examples/hello", url="/srv/a-long-name", params=(("a", "1"), ("seed", str(n))))
+        for n in (2, 1)
+    }
+    rows[id_at(0)] = row(0)
+    seen = Snapshot(Question(), total=3, history=tuple(rows), rows=rows)
+    lines = texts(at(seen))
+    assert all(text in lines[2] for text in ("…/hello", "rmse=0.7745", "seed=2 a=1"))
+    assert all(text in lines[4] for text in ("wine", "rmse=0.7745", "alpha=5.1"))
 
 
 def test_a_page_that_follows_stays_at_the_end_until_one_goes_up() -> None:
