@@ -58,8 +58,8 @@ def orch(
 
 
 app.command(
-    epilog="Exit code: the program's own, 128+N when signal N ended it; 125 when orch itself failed, 2 for wrong usage. "
-    "On a terminal Ctrl-P Ctrl-Q leaves the run, which goes on."
+    epilog="Exit code: the program's own, 128+N when signal N ended it, 125 when orch itself failed, 2 for wrong "
+    "usage. On a terminal Ctrl-P Ctrl-Q leaves the run, which goes on."
 )(run)
 app.command(
     epilog="Exit code: 0 reproduced, 1 something differs, 125 not replayed or left, 2 wrong usage. "
