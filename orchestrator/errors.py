@@ -17,3 +17,7 @@ class UsageError(OrchError):
     """The command line, or a value given on it, is wrong; nothing was tried."""
 
     exit_code = 2
+
+
+class DiskFullError(OrchError):
+    """There is no space left to write what orch has to."""

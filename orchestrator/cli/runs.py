@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
@@ -18,7 +18,7 @@ from orchestrator.canonical import local_path
 from orchestrator.cli import text
 from orchestrator.cli.tell import tell
 from orchestrator.elsewhere import host_of, seen_on, silent_seconds, way_to_end
-from orchestrator.errors import OrchError, UsageError
+from orchestrator.errors import DiskFullError, OrchError, UsageError
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.execute.tree import processes_of
@@ -220,14 +220,30 @@ def print_record(home: Home, run_id: str) -> None:
 
 @contextmanager
 def open_ledger() -> Iterator[tuple[Home, sqlite3.Connection]]:
-    """The home and its ledger, made true first. A home that is not there is an empty one, and is not made."""
+    """The home and its ledger, made true first. A home that is not there is an empty one, and is not made.
+
+    A full disk keeps nobody from looking, nor from ending a run.
+    """
     home = open_home(make=False)
-    connection = ledger.connect(home)
     try:
-        sweep(home, connection)
+        connection = _true_ledger(home, ledger.connect)
+    except DiskFullError as error:
+        tell("warning", str(error))
+        connection = _true_ledger(home, ledger.copy_in_memory)
+    try:
         yield home, connection
     finally:
         connection.close()
+
+
+def _true_ledger(home: Home, connect: Callable[[Home], sqlite3.Connection]) -> sqlite3.Connection:
+    connection = connect(home)
+    try:
+        sweep(home, connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _elsewhere(home: Home, run: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ The run directories are the truth; `rebuild` makes the ledger again from them. I
 standard library only.
 """
 
-from orchestrator.ledger.connection import connect, network_file_system
+from orchestrator.ledger.connection import connect, copy_in_memory, network_file_system
 from orchestrator.ledger.experiments import (
     Experiment,
     NameTakenError,
@@ -56,6 +56,7 @@ __all__ = [
     "blobs_of",
     "change_experiment",
     "connect",
+    "copy_in_memory",
     "create_experiment",
     "experiment_id",
     "experiment_name",

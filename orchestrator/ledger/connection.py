@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.errors import OrchError
+from orchestrator.errors import DiskFullError, OrchError
 from orchestrator.ledger.values import version_key
 from orchestrator.paths import Home
 
@@ -34,7 +34,8 @@ def connect(home: Home, *, readonly: bool = False) -> sqlite3.Connection:
 
     Each statement is its own transaction unless `BEGIN IMMEDIATE` opens one. The SQL function `version_key`
     is there. Of a home that was not made (see `paths.open_home`) the ledger is empty, and in memory only. Raises
-    OrchError when the file is no SQLite file or no ledger, is of a newer orch, locked, or can't be read or written.
+    DiskFullError, and OrchError when the file is no SQLite file or no ledger, is of a newer orch, locked, or can't be
+    read or written.
     """
     path = home.ledger
     if not home.runs.is_dir():
@@ -52,6 +53,20 @@ def connect(home: Home, *, readonly: bool = False) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def copy_in_memory(home: Home) -> sqlite3.Connection:
+    """A connection to a copy of the ledger that is gone when it is closed, for one whose disk is full.
+
+    Raises as `connect` does.
+    """
+    copy = _in_memory()
+    with telling(home.ledger), contextlib.closing(_uri(home.ledger, "mode=rw")) as connection:
+        # Without shared memory, for which there is no room: https://sqlite.org/wal.html#noshm
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.backup(copy)
+    check_version(copy, home.ledger)
+    return copy
 
 
 def network_file_system(path: Path) -> str | None:
@@ -90,6 +105,9 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+
 @contextlib.contextmanager
 def telling(ledger: Path | sqlite3.Connection) -> Iterator[None]:
     """Errors of SQLite that are a user's or a machine's matter become OrchError, in one sentence."""
@@ -97,6 +115,8 @@ def telling(ledger: Path | sqlite3.Connection) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         path = ledger if isinstance(ledger, Path) else _path(ledger)
+        if getattr(error, "sqlite_errorcode", 0) in _FULL:
+            raise DiskFullError(f"the ledger {path} can't be written: no space left on its disk.") from error
         sentence = _sentence(error, path)
         if sentence is None:
             raise
@@ -111,7 +131,6 @@ def _sentence(error: sqlite3.DatabaseError, path: Path) -> str | None:
         sqlite3.SQLITE_NOTADB: f"the ledger {path} is not an SQLite file; make it again with: orch ledger rebuild",
         sqlite3.SQLITE_CORRUPT: f"the ledger {path} is damaged; make it again with: orch ledger rebuild",
         sqlite3.SQLITE_BUSY: f"the ledger {path} was locked by another process for {BUSY_SECONDS:.0f} s; try again.",
-        sqlite3.SQLITE_FULL: f"the ledger {path} can't be written: no space left on its disk.",
         sqlite3.SQLITE_READONLY: f"the ledger {path} can't be written: it, or its folder, is read-only.",
         sqlite3.SQLITE_CANTOPEN: f"the ledger {path} can't be opened; its folder must be there and writable.",
         sqlite3.SQLITE_PERM: f"the ledger {path} can't be opened: permission denied.",
