@@ -95,10 +95,10 @@ def list_runs(
 
 @app.command()
 def show(run: Run = "latest", as_json: Json = False) -> None:
-    """One run: what decided it, and what came of it."""
-    from orchestrator.cli import runs
+    """One run: what decided it, what came of it, and the runs that it started."""
+    from orchestrator.cli import show as command
 
-    runs.show(run, as_json=as_json)
+    command.show(run, as_json=as_json)
 
 
 @app.command()
@@ -109,7 +109,7 @@ def ps(as_json: Json = False) -> None:
     live.ps(as_json=as_json)
 
 
-@app.command(epilog="Exit code: that of the run, as `orch run` has it; 0 when you leave it.")
+@app.command(epilog="Exit code: that of the run, or of a replay's verdict; 0 when you leave it.")
 def attach(
     run: Annotated[
         str | None,
@@ -183,9 +183,9 @@ def get(
     as_json: Json = False,
 ) -> None:
     """Bring outputs of a run back from the store."""
-    from orchestrator.cli import runs
+    from orchestrator.cli import outputs
 
-    runs.get(run, patterns or [], output, quiet=quiet, as_json=as_json)
+    outputs.get(run, patterns or [], output, quiet=quiet, as_json=as_json)
 
 
 @app.command()

@@ -334,7 +334,7 @@ def _experiment_name(experiment_id: str, home: Home) -> str | None:
 
 
 def _finish(asked: Asked, run_id: str, seen: Seen, home: Home) -> None:
-    from orchestrator.cli import runs
+    from orchestrator.cli import outputs, runs
 
     if seen.cached:
         _tell_cached(run_id)
@@ -342,7 +342,7 @@ def _finish(asked: Asked, run_id: str, seen: Seen, home: Home) -> None:
         runs.print_record(home, run_id)
     if asked.output is not None:
         try:
-            runs.bring(home, run_id, [], asked.output)
+            outputs.bring(home, run_id, [], asked.output)
         except (OrchError, OSError) as error:
             raise OrchError(
                 f"{error} The run is recorded: orch get {run_id[:16]} -o FOLDER brings its outputs."

@@ -18,7 +18,7 @@ class PageRow:
     """A run as a line shows it. `verdict` is a replay's result; metrics are last values, by name.
 
     `is_uncompared` is a replay that ended without a verdict, `varies` one of whose spec other runs came to something
-    else. One that was only logged has no url, commit and subdir.
+    else. One that was only logged has no url, commit, subdir and entry point.
     """
 
     run_id: str
@@ -33,6 +33,7 @@ class PageRow:
     dirty: bool
     hostname: str | None
     verdict: str | None
+    entry_point: str | None
     metrics: tuple[tuple[str, float], ...] = ()
     params: tuple[tuple[str, str], ...] = ()
     is_uncompared: bool = False
@@ -136,7 +137,7 @@ def page_rows(
 
 _PAGE = """
 SELECT run_id, status, exit_code, name, started_at, wall_seconds, url, commit_id, subdir, dirty, hostname,
-    json_extract(verdict, '$.result'), replay_of, bundle, spec_id
+    json_extract(verdict, '$.result'), entry_point, replay_of, bundle, spec_id
 FROM runs JOIN hosts USING (host_id) WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY run_id DESC
 """
 _PAGE_METRICS = (
@@ -152,5 +153,5 @@ def _page_row(
     values: list[Any] = [from_text(value) if isinstance(value, bytes) else value for value in row]
     values[9] = bool(values[9])
     *shown, replay_of, bundle, _ = values
-    is_uncompared = lacks_verdict(shown[1], replay_of, shown[-1], bundle)
+    is_uncompared = lacks_verdict(shown[1], replay_of, shown[11], bundle)
     return PageRow(*[*shown, metrics, params, is_uncompared, varies])

@@ -105,6 +105,36 @@ def _run_row(row: tuple[Any, ...]) -> RunRow:
     return RunRow(*values)
 
 
+def family(connection: sqlite3.Connection, run_id: str) -> list[tuple[str, int]]:
+    """The runs that were started in one another, `run_id` among them: ids and depths, each run before its children.
+
+    Children are in the order in which they began; those that were put away are left out.
+    """
+    with snapshot(connection):
+        root = connection.execute(_ROOT, (run_id,)).fetchone()[0]
+        return [(str(found), int(depth)) for found, depth in connection.execute(_BELOW, (root,))]
+
+
+# A run whose parent was removed stands for itself.
+_ROOT = """
+WITH RECURSIVE above(run_id, parent) AS (
+    SELECT run_id, parent FROM runs WHERE run_id = ?
+    UNION SELECT runs.run_id, runs.parent FROM runs JOIN above ON runs.run_id = above.parent
+)
+SELECT run_id FROM above ORDER BY parent IS NULL DESC, run_id LIMIT 1
+"""
+# https://sqlite.org/lang_with.html: an ORDER BY in a recursive query decides whether it is depth-first. The record of a
+# run that came from elsewhere may say that it is its own grandparent: hence the bounds.
+_BELOW = """
+WITH RECURSIVE below(run_id, depth) AS (
+    SELECT ?, 0
+    UNION SELECT runs.run_id, depth + 1 FROM runs JOIN below ON runs.parent = below.run_id
+    WHERE NOT deleted AND depth < 50 ORDER BY 2 DESC, 1 LIMIT 10000
+)
+SELECT run_id, depth FROM below
+"""
+
+
 # --- one run, whole ---------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,7 @@ def row(number: int, **changes: object) -> PageRow:
         dirty=False,
         hostname="anna",
         verdict=None,
+        entry_point="main",
         metrics=(("rmse", 0.774452),),
         params=(("alpha", "5.1"),),
     )
