@@ -26,6 +26,7 @@ from orchestrator import ledger
 from orchestrator.doctor.check import Check
 from orchestrator.doctor.examine import examine
 from orchestrator.execute.identity import identify, machine_id
+from orchestrator.ledger.connection import VERSION
 from orchestrator.model import ProcessIdentity
 from orchestrator.paths import Home, open_home
 
@@ -601,7 +602,7 @@ def test_a_ledger_that_is_a_folder(cold_home: Path) -> None:
 def test_the_ledger_is_read_and_not_changed(cold_home: Path) -> None:
     ledger.connect(open_home()).close()
     check = only("ledger")
-    assert (check.result, check.found) == ("ok", f"{cold_home}/ledger.db, schema version 5, 0 runs")
+    assert (check.result, check.found) == ("ok", f"{cold_home}/ledger.db, schema version {VERSION}, 0 runs")
 
 
 def test_run_directories_without_a_ledger(cold_home: Path) -> None:

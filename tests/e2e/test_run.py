@@ -344,7 +344,7 @@ def test_a_path_of_the_users_stands_behind_the_environments(make_project: Callab
     project = make_project({"MLproject": mlproject("command -v python; echo $PATH"), "conda.yaml": CONDA_YAML})
     python, path = orch("run", project, "--env", "PATH=/mine:/usr/bin:/bin").stdout.splitlines()
     assert "/envs/" in python
-    assert path.endswith(":/mine:/usr/bin:/bin")
+    assert path.endswith(f":/mine:/usr/bin:/bin:{orch_home}/bin")
 
 
 def test_outputs_are_not_brought_through_a_link(
