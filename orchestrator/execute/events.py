@@ -26,17 +26,28 @@ MOST_BROKEN = 100_000
 """Broken lines after which a file is taken for something else."""
 
 
+@dataclass(frozen=True, slots=True)
+class NamedArtifact:
+    """A file or folder that is to be an artifact; `name` is its path among them, None its own name."""
+
+    line: int
+    path: str
+    name: str | None
+
+
 @dataclass(slots=True)
 class EventReader:
     """Reads a growing events file. `offset` is how far it was read, in bytes; `line` the last line's number.
 
     `broken` has a sentence on each of the first lines that were passed over, and on why the rest was, if it was.
+    `artifacts` are those that lines have named.
     """
 
     path: Path
     offset: int = 0
     line: int = 0
     broken: list[str] = field(default_factory=list)
+    artifacts: list[NamedArtifact] = field(default_factory=list)
     given_up: bool = False
     _in_long_line: bool = False
     _broken_lines: int = 0
@@ -65,7 +76,11 @@ class EventReader:
             if not raw.strip():
                 continue
             try:
-                _sort(json.loads(raw), metrics, params, tags)
+                event = json.loads(raw)
+                if isinstance(event, dict) and "artifact" in event:
+                    self.artifacts.append(_artifact(event, self.line))
+                else:
+                    _sort(event, metrics, params, tags)
             except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                 self._complain(raw, f"it has no {error}" if isinstance(error, KeyError) else str(error))
                 if self._broken_lines >= MOST_BROKEN:
@@ -130,7 +145,12 @@ def _sort(event: Any, metrics: list[dict[str, Any]], params: dict[str, str], tag
     elif "tag" in event:
         tags[_text(event["tag"])] = _value(event["tag"], event["value"])
     else:
-        raise ValueError("neither metric, param nor tag")
+        raise ValueError("neither metric, param, tag nor artifact")
+
+
+def _artifact(event: dict[str, Any], line: int) -> NamedArtifact:
+    name = event.get("as")
+    return NamedArtifact(line, _text(event["artifact"]), None if name is None else _text(name))
 
 
 def _number(value: Any) -> float | int | str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from orchestrator import environment, journal, ledger, project, source, store
 from orchestrator.canonical import portable_path
 from orchestrator.errors import OrchError
+from orchestrator.execute.artifacts import copy_artifacts
 from orchestrator.execute.events import EventReader
 from orchestrator.execute.host import host_facts
 from orchestrator.execute.identity import identify
@@ -116,7 +117,7 @@ def execute(
             if ended.error is not None:
                 raise ended.error
             log.take_rest()
-            log.note(*_changes(placed, prefix))
+            log.note(*copy_artifacts(work, log.events.artifacts), *_changes(placed, prefix))
             whole = _keep_results(spec, about, log, work, before, ended, home)
         except Exception as error:
             if ended is None:  # nothing has run
@@ -277,6 +278,10 @@ def _supervised(
     return ended
 
 
+_QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+"""What MLflow prints of the pages of a server is of no use here, and another text each time."""
+
+
 @contextlib.contextmanager
 def _tracked(
     program: Program, about: Circumstances, directory: RunDirectory, prefix: Prefix, home: Home, log: _Log
@@ -296,7 +301,7 @@ def _tracked(
     problems: list[str] = []
     with tracking_server(run, home, problems) as variables:
         path = os.pathsep.join(filter(None, [program.variables.get("PYTHONPATH"), str(PLUGIN)]))
-        yield replace(program, variables={**program.variables, **variables, "PYTHONPATH": path})
+        yield replace(program, variables={**_QUIET, **program.variables, **variables, "PYTHONPATH": path})
     log.note(*problems)
 
 
