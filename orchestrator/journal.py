@@ -8,8 +8,9 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from orchestrator.errors import OrchError
 
@@ -18,7 +19,7 @@ _LARGEST = 2 << 30
 _PLAIN = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> BufferedReader:
     """Open a file for reading in a place where a program may have put anything: a pipe holds nobody up, and a link
     leads nobody away. Raises OSError for what is no regular file.
     """

@@ -7,31 +7,27 @@ import os
 import select
 import signal
 import socket
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from io import FileIO
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from orchestrator.cli import phases
+from orchestrator.cli.copied import CopiedLog, copy_some, open_logs, take_back
 from orchestrator.cli.keyboard import Keys, Terminal, split_detach, window_message
 from orchestrator.errors import OrchError
 from orchestrator.execute.launch import SIGNALS
 from orchestrator.execute.viewers import Watched
 
-if TYPE_CHECKING:
-    from orchestrator.cli.lent import Lent, ShownAgain
-
 _POLL_SECONDS, _LOOK_SECONDS = 0.03, 0.25
 """How long to wait for a log that rings no bell, and for anything else."""
-_CHUNK = 1 << 16
 _INTERRUPTS, _INTERRUPT_SECONDS = 3, 2.0
 _LAST_SECONDS = 1.0
 """How long the supervisor has to take the keys that were typed before the ones that leave."""
 _ENDS = {"over", "ended", "end", "error"}
 """What tells that the program prints no more, and orch says the rest."""
+_CHUNK = 1 << 16
 _CTRL_C = b"\x03"
 _MOST_AHEAD = 1 << 16
 
@@ -85,7 +81,7 @@ class _View:
     keys: Keys
     terminal: Terminal
     cleanup: contextlib.ExitStack
-    logs: list[_Log] = field(default_factory=list)
+    logs: list[CopiedLog] = field(default_factory=list)
     lines: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -163,10 +159,10 @@ def _show_some(view: _View) -> bool:
         _say_which_keys(view, lines)
     while lines:
         if not _ENDS.isdisjoint(lines[0]):
-            seen.behind = _copy_some(view.logs, seen)
+            seen.behind = copy_some(view.logs, seen.printed)
             if seen.behind:
                 return True
-            _take_back(view.logs, seen)
+            take_back(view.logs, seen.printed)
             view.terminal.end_lines()
         line = lines.pop(0)
         if "ended" in line or "end" in line:
@@ -174,17 +170,26 @@ def _show_some(view: _View) -> bool:
         if "program" in line:
             _begin(view, line)
         _show(line, view.wishes, seen)
-    return _copy_some(view.logs, seen)
+    return copy_some(view.logs, seen.printed)
 
 
 def _begin(view: _View, line: Mapping[str, Any]) -> None:
     """The program runs: what it prints is shown from now on, and it gets the keys if it has a terminal."""
+    wishes = view.wishes
     view.seen.printed.phase, view.seen.running = None, True
     _say_which_keys(view, [line])
     if line.get("terminal") and view.terminal.start():
         view.keys.unsent[:0] = window_message()  # before what was typed ahead
-    view.logs = _open_logs(view.run, view.wishes, view.cleanup, hears=view.terminal.raw)
-    view.cleanup.callback(_take_back, view.logs, view.seen)
+    if not (wishes.as_json and wishes.quiet):
+        view.logs = open_logs(
+            view.run,
+            view.cleanup,
+            stdout=2 if wishes.as_json else 1,
+            attached=wishes.attached,
+            tail=wishes.tail,
+            hears=view.terminal.raw,
+        )
+    view.cleanup.callback(take_back, view.logs, view.seen.printed)
     _say_unheard(view)
 
 
@@ -321,93 +326,6 @@ def _signals(run: Watched, wishes: Wishes, keys: Keys, seen: Seen) -> Iterator[N
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@dataclass(slots=True)
-class _Log:
-    """A log that is copied to a stream; if that is a terminal, `lent` knows what becomes of it."""
-
-    file: FileIO
-    target: int
-    place: int | None
-    """Whose lines it ends or begins: as in Printed, None where nobody who sees stderr sees it."""
-    lent: Lent | None
-    again: ShownAgain | None
-    """What filters the part whose questions have been, or will not be, answered to the program."""
-    shown_before: int
-    """How many bytes that part has, if the program hears of what happens in this terminal; else all is that part."""
-    hears: bool
-
-    def read(self) -> bytes | None:
-        """What is to be shown next, perhaps nothing; None when that is all for now."""
-        if self.again is None:
-            return self.file.read(_CHUNK) or None
-        left = self.shown_before - self.file.tell() if self.hears else _CHUNK
-        if left > 0 and (data := self.file.read(min(_CHUNK, left))):
-            return self.again.feed(data)
-        if not self.hears:
-            return None
-        again, self.again = self.again, None
-        return again.end()
-
-
-def _open_logs(run: Watched, wishes: Wishes, cleanup: contextlib.ExitStack, *, hears: bool) -> list[_Log]:
-    if wishes.as_json and wishes.quiet:
-        return []
-    stdout = 2 if wishes.as_json else 1
-    hears = hears and (run.channel is not None or run.is_supervised())
-    opened = []
-    for path, target in ((run.directory.stdout, stdout), (run.directory.stderr, 2)):
-        file = cleanup.enter_context(path.open("rb", buffering=0))
-        shown_before = os.fstat(file.fileno()).st_size if wishes.attached else 0
-        if wishes.tail is not None:
-            from orchestrator.cli.logs import start_of_tail
-
-            file.seek(start_of_tail(file, wishes.tail))
-        lent = again = None
-        if os.isatty(target):
-            from orchestrator.cli.lent import Lent, ShownAgain
-
-            lent, again = Lent(), ShownAgain() if wishes.attached or not hears else None
-        opened.append(_Log(file, target, _place(target), lent, again, shown_before, hears))
-    return opened
-
-
-def _place(target: int) -> int | None:
-    """What goes into a file is seen by nobody now; what goes into a pipe may come out beside stderr, as of `tee`."""
-    if os.path.sameopenfile(target, 2):
-        return 2
-    return target if os.isatty(2) and not stat.S_ISREG(os.fstat(target).st_mode) else None
-
-
-def _take_back(logs: list[_Log], seen: Seen) -> None:
-    """Undo what the program has changed of the terminal, and not undone itself."""
-    for log in logs:
-        if log.lent is not None and (data := log.lent.undo()):
-            _note_place(log, data, seen)
-            with contextlib.suppress(OSError):  # the terminal is gone
-                phases.write_whole(log.target, data)
-
-
-def _copy_some(logs: list[_Log], seen: Seen) -> bool:
-    """Show a chunk of what each log has more; whether there was any."""
-    more = False
-    for log in logs:
-        data = log.read()
-        more = more or data is not None
-        if data:
-            phases.end_count(seen.printed)
-            if log.lent is not None:
-                log.lent.note(data)
-            _note_place(log, data, seen)
-            phases.write_whole(log.target, data)
-    return more
-
-
-def _note_place(log: _Log, data: bytes, seen: Seen) -> None:
-    if log.place is not None:
-        at_start = log.lent.at_line_start if log.lent is not None else data.endswith(b"\n")
-        (seen.printed.unfinished.discard if at_start else seen.printed.unfinished.add)(log.place)
 
 
 def _lines(progress: BinaryIO) -> Iterator[dict[str, Any]]:

@@ -25,8 +25,8 @@ def copy_artifacts(work: WorkDirectory, named: Iterable[NamedArtifact]) -> list[
         try:
             _copy(work, artifact)
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
-            named = f"line {artifact.line} of $ORCH_EVENTS: the artifact {artifact.path}"
-            problems.append(f"{named} can't be copied: {_said(error)}")
+            which = f"line {artifact.line} of $ORCH_EVENTS: the artifact {artifact.path}"
+            problems.append(f"{which} can't be copied: {_said(error)}")
     return problems
 
 

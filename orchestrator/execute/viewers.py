@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from orchestrator import journal
 from orchestrator.execute.identity import send_signal, state_of
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.model import ProcessIdentity
@@ -118,7 +119,7 @@ def open_viewers(directory: RunDirectory) -> Viewers:
 
 def watch_from_elsewhere(directory: RunDirectory, supervisor: ProcessIdentity | None) -> Watched:
     """Connect to a run that another process has started. Raises OSError when the run has no directory any more."""
-    progress = directory.progress.open("rb")
+    progress = journal.open_plain(directory.progress)
     channel = socket.socket(socket.AF_UNIX)
     channel.setblocking(False)
     try:
