@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 from dataclasses import dataclass
-from io import FileIO
+from io import RawIOBase
 from typing import TYPE_CHECKING
 
 from orchestrator.cli import phases
@@ -23,7 +23,7 @@ _CHUNK = 1 << 16
 class CopiedLog:
     """A log that is copied to a stream; if that is a terminal, `lent` knows what becomes of it."""
 
-    file: FileIO
+    file: RawIOBase
     target: int
     place: int | None
     """Whose lines it ends or begins: as in Printed, None where nobody who sees stderr sees it."""

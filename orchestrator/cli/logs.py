@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import FileIO
+from io import FileIO, RawIOBase
 from pathlib import Path
 
 from orchestrator import ledger
@@ -67,7 +67,7 @@ def show_logs(directory: RunDirectory, *, tail: int | None = None, plain: bool =
         copy()
 
 
-def start_of_tail(file: FileIO, lines: int) -> int:
+def start_of_tail(file: RawIOBase, lines: int) -> int:
     """Where the last `lines` lines of a file begin; the file's position is not kept."""
     position = file.seek(0, os.SEEK_END)
     if lines <= 0 or position == 0:
