@@ -204,4 +204,6 @@ def _took(run: dict[str, Any]) -> str:
     if run["status"] == "running":
         return text.duration(seconds_since(run["started_at"]))
     seconds = run["usage"]["wall_seconds"]
+    if seconds is None and run["spec"] is None and run["ended_at"]:  # nobody measured it, but who logged it said when
+        seconds = max(seconds_since(run["started_at"]) - seconds_since(run["ended_at"]), 0.0)
     return "" if seconds is None else text.duration(seconds)
