@@ -42,13 +42,15 @@ def show(wanted: str, *, as_json: bool) -> None:
     _print_section("parameters", params)
     _print_section("metrics", [[name, text.number(value)] for name, value in run["metrics"].items()])
     _print_section("tags", [[name, text.visible(value, 300)] for name, value in run["tags"].items()])
+    tracking = run["tracking"] or {"datasets": [], "models": []}
+    _print_section("datasets", [_dataset(data) for data in tracking["datasets"]])
+    _print_section("models", [[m["name"], m["state"], m["model_id"]] for m in tracking["models"]])
     if tree:
         print("\nruns that belong together")
         text.print_table(_TREE, tree)
     _print_section("inputs", [[i["path"], text.size(i["size"]), i["sha256"][:16]] for i in spec["inputs"]])
-    _print_section(
-        "outputs", [[text.visible(o["path"], 300), text.size(o["size"]), o["sha256"][:16]] for o in run["outputs"]]
-    )
+    outputs = sorted(run["outputs"], key=lambda output: str(output["path"]))
+    _print_section("outputs", [[text.visible(o["path"], 300), text.size(o["size"]), o["sha256"][:16]] for o in outputs])
     if run["verdict"]:
         from orchestrator.cli.verdict import verdict_lines
 
@@ -62,6 +64,10 @@ def show(wanted: str, *, as_json: bool) -> None:
     logs = RunDirectory(home.run(run_id))
     if logs.stdout.exists():
         print(f"\nwhat it printed: orch logs {wanted}")
+
+
+def _dataset(data: dict[str, Any]) -> list[str]:
+    return [data["name"], data["tags"].get("mlflow.data.context", ""), data["digest"], data["source_type"]]
 
 
 _TREE = (

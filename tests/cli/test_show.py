@@ -1,4 +1,4 @@
-"""`orch show` draws the runs that were started in one another."""
+"""`orch show`: what a program logged, and the runs that were started in one another."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tui.made_runs import add, ended, id_at
 
 from orchestrator import ledger
 from orchestrator.cli.show import show
+from orchestrator.model import Dataset, LoggedModel, Tracking
 from orchestrator.paths import Home, open_home
 
 
@@ -68,3 +69,13 @@ def test_of_very_many_children_the_first_are_shown_and_the_others_counted(
     for number in range(2, 122):
         add(home, ended(number, parent=id_at(1)))
     assert tree_of(1, capsys)[-1] == "... 21 more"
+
+
+def test_datasets_and_models_that_the_program_logged_are_shown(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    data = Dataset("wine", "2ae0ee6a", "local", "{}", tags={"mlflow.data.context": "training"})
+    model = LoggedModel("m-1", "lin", "lin", 1, 2, "ready")
+    add(home, ended(1, tracking=Tracking(datasets=(data,), models=(model,))))
+    show(id_at(1), as_json=False)
+    told = capsys.readouterr().out
+    assert "\ndatasets\n  wine  training  2ae0ee6a  local\n" in told
+    assert "\nmodels\n  lin  ready  m-1\n" in told
