@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from orchestrator import environment, project, source
+from orchestrator.artifact_input import artifact
 from orchestrator.as_of import moment, rfc3339
 from orchestrator.errors import OrchError, UsageError
-from orchestrator.inputs import describe_input
+from orchestrator.inputs import describe_input, store_input
 from orchestrator.model import EnvironmentRef, Input, RunRecord, RunSpec, Source
 from orchestrator.nested import source_inside
 from orchestrator.paths import Home, stays_below
@@ -220,7 +221,10 @@ def _inputs(
         if place is not None:
             _add(wanted, place, large.place)
     paths: dict[str, str] = {}
-    local = {**bound.paths, **{n: _download(n, uri, request.storage, home) for n, uri in bound.downloads.items()}}
+    artifacts = {name: copy for name, uri in bound.downloads.items() if (copy := artifact(uri, home=home))}
+    downloads = {name: uri for name, uri in bound.downloads.items() if name not in artifacts}
+    downloaded = {name: _download(name, uri, request.storage, home) for name, uri in downloads.items()}
+    local = {**bound.paths, **artifacts, **downloaded}
     for name, origin in local.items():
         destination = f"inputs/{origin.name}"
         if wanted.get(destination, origin) != origin:
@@ -232,6 +236,9 @@ def _inputs(
         stdin = f"inputs/{request.stdin.name}"
         _add(wanted, stdin, request.stdin)
     described = [describe_input(PurePosixPath(d).name, o, d, home=home) for d, o in sorted(wanted.items())]
+    for item in described:
+        if item.path in {paths[name] for name in artifacts}:
+            store_input(item, home=home)  # the store has its files already
     return described, paths, stdin
 
 

@@ -59,14 +59,17 @@ def _finished_before(resolution: Resolution, home: Home, attachment: Attachment)
 
 
 def index(home: Home, record: RunRecord) -> str:
-    """Index the record, and once the packages of its environment. Returns the run's short id."""
+    """Index the run as its journal tells it now, and once the packages of its environment. Returns its short id.
+
+    Not `record` itself: the server of the run around it may have written to the journal since that was read.
+    """
     connection = ledger.connect(home)
     try:
         ref = record.spec.environment
         if not ledger.has_environment(connection, ref.lock_id, ref.platform):
             packages = environment.locked_packages(home, ref.lock_id)
             ledger.write_environment(connection, ref.lock_id, ref.platform, packages)
-        ledger.write_record(connection, record)
+        ledger.index_run(home, connection, record.run_id)
         return ledger.short_id(connection, record.run_id)
     finally:
         connection.close()

@@ -9,13 +9,14 @@ from typing import Literal
 
 from orchestrator import journal, ledger
 from orchestrator.beginning import read_beginning
-from orchestrator.errors import OrchError
+from orchestrator.errors import DiskFullError, OrchError
 from orchestrator.execute.events import EventReader
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory, now_text
 from orchestrator.execute.tree import processes_of
 from orchestrator.model import RunRecord, Status
 from orchestrator.paths import Home
+from orchestrator.tracked import ENDED_FIRST
 
 _KEPT_SECONDS = 24 * 3600.0
 
@@ -34,6 +35,8 @@ def sweep(home: Home, connection: sqlite3.Connection) -> None:
             raise
         except Exception:  # noqa: S112 - whatever a program has done to its own run, the others are looked after
             continue
+    for run_id in ledger.left_behind(connection):
+        _end_left_behind(home, connection, run_id)
 
 
 def fate(record: RunRecord) -> Literal["supervised", "orphaned", "lost", "ended"]:
@@ -57,6 +60,21 @@ def _look_after(home: Home, connection: sqlite3.Connection, run_id: str) -> None
         _remove_if_abandoned(home, RunDirectory(home.run(run_id)))
     elif has_news:
         ledger.index_run(home, connection, run_id)
+
+
+def _end_left_behind(home: Home, connection: sqlite3.Connection, run_id: str) -> None:
+    """End what a program began to log, when its run has ended, and its server was killed with the supervisor."""
+    directory = RunDirectory(home.run(run_id))
+    try:
+        with journal.alone(directory.journal):
+            record = ledger.read_run(home, run_id, logged=False)
+            if record is not None and record.status == "running":
+                directory.record("ended", status="failed", reason=ENDED_FIRST, ended_at=now_text())
+        ledger.index_run(home, connection, run_id)
+    except DiskFullError:
+        raise
+    except OrchError:
+        return  # a damaged journal
 
 
 def record_end(home: Home, directory: RunDirectory, status: Status, reason: str) -> None:

@@ -7,7 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.fields import fields_to_json
-from orchestrator.model import Dataset, LoggedModel, Measure, Metric, RunRecord, Tracking
+from orchestrator.model import Dataset, LoggedModel, Measure, Metric, RunRecord, Tracking, latest_metric_points
+
+ENDED_FIRST = "its program ended first"
+"""Why a run has ended that its program began to log, and never ended."""
 
 
 def tracking_to_json(tracking: Tracking) -> dict[str, Any] | None:
@@ -81,11 +84,10 @@ def _tracked(record: RunRecord, **changes: Any) -> RunRecord:
 
 
 def _dataset(record: RunRecord, event: Mapping[str, Any]) -> RunRecord:
-    known = {(d.name, d.digest): d for d in record.tracking.datasets}
     dataset = Dataset(**event["dataset"])
-    if before := known.get((dataset.name, dataset.digest)):
-        dataset = replace(before, tags={**before.tags, **dataset.tags})
-    return _tracked(record, datasets=tuple({**known, (dataset.name, dataset.digest): dataset}.values()))
+    if any((dataset.name, dataset.digest) == (known.name, known.digest) for known in record.tracking.datasets):
+        return record
+    return _tracked(record, datasets=(*record.tracking.datasets, dataset))
 
 
 def _model(record: RunRecord, event: Mapping[str, Any]) -> RunRecord:
@@ -105,7 +107,7 @@ def _measured(record: RunRecord, event: Mapping[str, Any]) -> RunRecord:
     latest = {(m.metric.name, m.dataset, m.digest): m for m in model.measures}
     key = (found.metric.name, found.dataset, found.digest)
     before = latest.get(key)
-    if before and (before.metric.step, before.metric.timestamp) > (found.metric.step, found.metric.timestamp):
+    if before and latest_metric_points([before.metric, found.metric]) != [found.metric]:
         return record
     models[model.model_id] = replace(model, measures=tuple({**latest, key: found}.values()))
     return _tracked(record, models=tuple(models.values()))

@@ -130,7 +130,8 @@ def status_of(
     if status == "finished" and verdict:
         text = verdict  # what has one has finished
     else:
-        text = (f"failed ({exit_code})" if status == "failed" else status) + (f", {verdict}" if verdict else "")
+        text = f"failed ({exit_code})" if status == "failed" and exit_code else status
+        text += f", {verdict}" if verdict else ""
     return text + (", not compared" if uncompared else "") + (", varies" if varies and status == "finished" else "")
 
 

@@ -95,7 +95,7 @@ def _start(listener: socket.socket, job: int, ended: int, home: Home, directory:
             os.setsid()
             with directory.tracking_log.open("ab") as log:
                 subprocess.Popen(
-                    [sys.executable, "-P", "-m", "orchestrator.tracking.in_run", str(listener.fileno())],
+                    [sys.executable, "-P", "-m", "orchestrator.tracking.kept", str(listener.fileno())],
                     env={**os.environ, "ORCH_HOME": str(home.root)},
                     stdin=job,
                     stdout=ended,
@@ -117,7 +117,7 @@ def _end(job: int, ended: int, directory: RunDirectory, problems: list[str]) -> 
             said = log.read().decode("utf-8", "replace").strip()
         if said:
             problems.append(
-                f"the tracking server had trouble: {said.splitlines()[-1][:300]} (see {directory.tracking_log})"
+                f"the tracking server had trouble: {said.splitlines()[-1][:300]} See {directory.tracking_log}."
             )
         else:
             directory.tracking_log.unlink()

@@ -139,8 +139,8 @@ def page_rows(
 _PAGE = """
 SELECT run_id, status, exit_code, name, started_at,
     CASE WHEN spec_id IS NOT NULL THEN wall_seconds
-        ELSE max((julianday(ended_at) - julianday(started_at)) * 86400, 0.0) END, url, commit_id, subdir, dirty, hostname,
-    json_extract(verdict, '$.result'), entry_point, replay_of, bundle, spec_id
+        ELSE max((julianday(ended_at) - julianday(started_at)) * 86400, 0.0) END,
+    url, commit_id, subdir, dirty, hostname, json_extract(verdict, '$.result'), entry_point, replay_of, bundle, spec_id
 FROM runs JOIN hosts USING (host_id) WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY run_id DESC
 """
 _PAGE_METRICS = (

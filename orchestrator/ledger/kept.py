@@ -16,6 +16,22 @@ def live_runs(connection: sqlite3.Connection) -> list[str]:
     return [row[0] for row in rows]
 
 
+def left_behind(connection: sqlite3.Connection) -> list[str]:
+    """The ids of logged runs that say they are running, and were begun inside a run that has ended."""
+    with telling(connection):
+        return [row[0] for row in connection.execute(_LEFT_BEHIND).fetchall()]
+
+
+_LEFT_BEHIND = """
+WITH RECURSIVE above(run_id, id) AS (
+    SELECT run_id, parent FROM runs WHERE status = 'running' AND spec_id IS NULL AND parent IS NOT NULL
+    UNION SELECT above.run_id, parent FROM above JOIN runs ON runs.run_id = above.id WHERE spec_id IS NULL
+)
+SELECT above.run_id FROM above JOIN runs ON runs.run_id = above.id
+WHERE spec_id IS NOT NULL AND status NOT IN ('running', 'orphaned')
+"""
+
+
 def uncompared_runs(connection: sqlite3.Connection) -> list[str]:
     """The ids of the replays that have ended here, and have no verdict: one may be in the making."""
     query = (

@@ -9,17 +9,17 @@ from orchestrator.execute.rundir import now_text
 from orchestrator.ledger.connection import telling
 from orchestrator.ledger.values import from_real, to_text
 from orchestrator.model import Measure, Metric, Status
-from orchestrator.tracked import measured_event
-from orchestrator.tracking.asked import Asked, invalid, missing, number
+from orchestrator.tracked import ENDED_FIRST, measured_event
+from orchestrator.tracking.asked import ApiError, Asked, invalid, missing, number
 from orchestrator.tracking.followed import Followed
 from orchestrator.tracking.paging import size, start, token
 from orchestrator.tracking.shown import PARENT, RUN_NAME, milliseconds, runs_json, time_text
 from orchestrator.tracking.tracker import (
     Told,
     Tracker,
+    active_experiment,
     alone_with,
     check_own,
-    experiment_of,
     flush,
     log_points,
     new_run,
@@ -43,22 +43,26 @@ _VIEWS: dict[str, Literal["active", "deleted", "all"]] = {
 
 def create(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`POST runs/create`: a run that is only logged. Inside a run it is a child of that one."""
-    experiment = experiment_of(tracker, asked.text("experiment_id", "0"))
-    if experiment.deleted:
-        raise invalid(f"The experiment {experiment.experiment_id} must be in the 'active' state.")
-    tags = _values(asked.pairs("tags"))
-    parent = tags.pop(PARENT, None) or tracker.own
+    experiment = active_experiment(tracker, asked.text("experiment_id", "0"))
+    told = asked.pairs("tags")
+    if len(told) != len(asked.items("tags")):
+        raise ApiError("BAD_REQUEST", "A tag is there twice.")
+    tags = _values(told)
+    name, user = asked.text("run_name", ""), asked.text("user_id", "")
+    named, parent = tags.pop(RUN_NAME, ""), tags.pop(PARENT, None) or tracker.own
+    if name and named and name != named:
+        raise invalid(f"Both 'run_name' and the tag '{RUN_NAME}' are there, and differ: {name!r} and {named!r}.")
     if parent is not None:
         parent = run_of(tracker, parent).record.run_id
         check_own(tracker, run_of(tracker, parent))
-    named = tags.pop(RUN_NAME, None)
     run = new_run(
         tracker,
         started_at=_time(asked, "start_time") or now_text(),
-        name=asked.text("run_name", "") or named,
+        name=name or named or None,
         experiment=experiment.name,
         tags=tags,
         parent=parent,
+        host={"variables": {"USER": user}} if user else {},
     )
     return {"run": _shown(tracker, run.record.run_id)}
 
@@ -139,6 +143,8 @@ def set_tag(tracker: Tracker, asked: Asked) -> dict[str, Any]:
 def delete_tag(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`POST runs/delete-tag`."""
     run, key = run_to_write(tracker, asked.run_id()), asked.text("key")
+    if key == RUN_NAME:
+        return {}  # a run has a name
     if key not in run.record.tags:
         raise missing(f"No tag with name: {key} in run with id {run.record.run_id}")
     tell_of(tracker, run, {"event": "tags", "values": {key: None}})
@@ -156,11 +162,9 @@ def log_batch(tracker: Tracker, asked: Asked) -> dict[str, Any]:
         raise invalid(f"A batch logging request can contain at most {_MOST_IN_ALL} metrics, params, and tags.")
     params: dict[str, str] = {}
     for item in items["params"]:
-        key, value = item.key(), item.text("value", "")
-        if params.setdefault(key, value) != value:
-            raise invalid(
-                f"Duplicate parameter keys have been submitted: {[key]}. Please ensure the request contains one."
-            )
+        if (key := item.key()) in params:
+            raise invalid(f"Duplicate parameter keys have been submitted: {[key]}.")
+        params[key] = item.text("value", "")
     tags = asked.pairs("tags")
     for metric in items["metrics"]:
         metric.key(), metric.double("value"), metric.int64("timestamp"), metric.int64("step", 0)
@@ -199,10 +203,14 @@ def search(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     if view not in _VIEWS:
         raise invalid(f"Invalid view type {view!r}.")
     offset, count = start(asked), size(asked, most=50_000, usual=1_000)
+    experiments = asked.texts("experiment_ids")
+    for identity in experiments:
+        if not identity.isdecimal():
+            raise invalid(f"Invalid experiment ID: {identity!r}.")
     connection = flush(tracker)
     found = search_runs(
         connection,
-        experiment_ids=asked.texts("experiment_ids"),
+        experiment_ids=experiments,
         comparisons=parse_filter(asked.text("filter", "")),
         order=parse_order_by(asked.texts("order_by")),
         view=_VIEWS[view],
@@ -220,7 +228,7 @@ def end_left(tracker: Tracker) -> None:
         "SELECT run_id FROM runs JOIN below ON run_id = id WHERE spec_id IS NULL AND status = 'running'"
     )
     for (run_id,) in flush(tracker).execute(query, (tracker.own,)).fetchall():
-        ended = {"event": "ended", "status": "failed", "reason": "its program ended first", "ended_at": now_text()}
+        ended = {"event": "ended", "status": "failed", "reason": ENDED_FIRST, "ended_at": now_text()}
         tell_of(tracker, run_of(tracker, run_id), ended, sync=True)
     if tracker.told is not None and tracker.told.status in ("FAILED", "KILLED"):
         text = f"the program told MLflow that the run is {tracker.told.status}."

@@ -1,22 +1,18 @@
-"""`orch replay` of real MLflow projects, whose program logs to the store that MLflow makes where it runs."""
+"""`orch replay` of real MLflow projects: their program logs to a store of its own where it runs, or into the ledger."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_home
 
 from e2e.conftest import mlproject, orch, orch_json
+from e2e.tracked import Homes, mlflow_homes, mlflow_yaml
 
-DEPENDENCIES = {
-    "mlflow 3": "[python, mlflow-skinny>=3, alembic, sqlalchemy, skops, pandas, scikit-learn]",
-    "mlflow 2": "[python, mlflow-skinny=2, pandas, scikit-learn]",
-}
+OWN_STORE = {"mlflow 3": "sqlite:///mlflow.db", "mlflow 2": "mlruns"}
 RULES = {
     "mlflow 3": {"mlflow-store-1", "skops-addresses-1", "zip-content-1"},
     "mlflow 2": {"mlflow-files-1"},
@@ -68,25 +64,23 @@ with mlflow.start_run(run_name="automatic"):
 
 
 @pytest.fixture
-def project(
-    tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    mlflow_channel: Path,
-    make_project: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., Path]:
+def mlflow_home(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, mlflow_channel: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Homes]:
+    """A function: a fresh `ORCH_HOME` with an environment of MLFLOW."""
+    with mlflow_homes(tmp_path, tmp_path_factory, mlflow_channel, monkeypatch) as homes:
+        yield homes
+
+
+@pytest.fixture
+def project(mlflow_home: Homes, make_project: Callable[..., Path]) -> Callable[..., Path]:
     """A function that makes an MLflow project for a generation; the tests share the environments."""
-    home = make_home(tmp_path / "orch-home", mlflow_channel.as_uri(), monkeypatch)
-    session = tmp_path_factory.getbasetemp()
-    shared = (session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "mlflow"
-    with (home / "config.toml").open("a") as config:
-        config.write("[paths]\n" + "".join(f'{name} = "{shared / name}"\n' for name in ("envs", "cache")))
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
 
     def make(generation: str, train: str) -> Path:
+        mlflow_home(generation)
         files = {
             "MLproject": mlproject("python train.py {alpha}", "alpha: float"),
-            "conda.yaml": f"channels: [conda-forge]\ndependencies: {DEPENDENCIES[generation]}\n",
+            "conda.yaml": mlflow_yaml(generation),
             "train.py": train.replace("NAME=", "name=" if generation == "mlflow 3" else "artifact_path=")
             # Two threads of its own trip over one another when they write this to its files.
             .replace("autolog()", "autolog()" if generation == "mlflow 3" else "autolog(log_datasets=False)"),
@@ -102,12 +96,15 @@ def replayed(run: dict[str, Any], code: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("generation", ["mlflow 3", "mlflow 2"])
-def test_logged_models_metrics_and_params_are_reproduced_and_a_model_without_a_seed_is_not(
+def test_what_is_in_a_store_of_the_projects_own_is_reproduced_and_a_model_without_a_seed_is_not(
     project: Callable[..., Path], tmp_path: Path, generation: str
 ) -> None:
     seedless = tmp_path / "seedless"
-    run = orch_json("run", project(generation, TRAIN.replace("SEEDLESS", str(seedless)) + AUTOLOG), *ASKED)
+    store = f"MLFLOW_TRACKING_URI={OWN_STORE[generation]}"
+    train = TRAIN.replace("SEEDLESS", str(seedless)) + AUTOLOG
+    run = orch_json("run", project(generation, train), *ASKED, "--env", store)
     assert run["status"] == "finished"
+    assert run["metrics"] == {}
 
     verdict = replayed(run, 0)["verdict"]
     assert verdict["result"] == "reproduced"
@@ -131,3 +128,28 @@ def test_logged_models_metrics_and_params_are_reproduced_and_a_model_without_a_s
             ["mlflow.db", "model.skops", "predicted.csv"], "different"
         )
         assert different["mlflow.db"]["place"] == "/runs/0/metrics/rmse/0/1"
+
+
+@pytest.mark.parametrize("generation", ["mlflow 3", "mlflow 2"])
+def test_what_is_in_the_ledger_is_reproduced_and_the_nested_runs_of_a_replay_are_its_own(
+    project: Callable[..., Path], generation: str
+) -> None:
+    train = TRAIN.replace('        registered_model_name="diabetes",\n', "")
+    run = orch_json("run", project(generation, train + AUTOLOG), *ASKED)
+    assert run["status"] == "finished"
+    again = replayed(run, 0)
+    verdict = again["verdict"]
+    assert verdict["result"] == "reproduced"
+    results = {item["path"]: item["result"] for item in verdict["outputs"]}
+    assert results["predicted.csv"] == "identical"
+    assert results["artifacts/model/MLmodel"] == "equivalent"
+    assert {item["name"] for item in verdict["metrics"]} >= {"rmse"}
+    below = [
+        orch_json("show", row["run_id"]) for row in orch_json("list", "-n", "100") if row["run_id"] != run["run_id"]
+    ]
+    own = {
+        parent: sorted(json.dumps(r["metrics"]) for r in below if r["parent"] == parent)
+        for parent in (run["run_id"], again["run_id"])
+    }
+    assert own[run["run_id"]] == own[again["run_id"]] != []
+    assert {record["status"] for record in below} == {"finished"}

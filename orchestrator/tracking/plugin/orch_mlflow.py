@@ -5,6 +5,7 @@ the import path of the run's program; MLflow loads the module as one of its plug
 nothing of the orchestrator package, for it runs in the project's environment, with any Python since 3.8.
 """
 
+import atexit
 import importlib.abc
 import importlib.util
 import json
@@ -14,6 +15,7 @@ import sys
 import time
 
 _LOADER = "mlflow.projects.backend.loader"
+_RUN_ID = "_mlflow_local_backend_run_id"
 
 
 class Provider:
@@ -52,15 +54,25 @@ class Backend:
     """Takes the place of MLflow's local backend."""
 
     def run(self, project_uri, entry_point, params, version, backend_config, tracking_uri, experiment_id):
+        config = backend_config or {}
+        if config.get("DOCKER_ARGS") or config.get("build_image"):
+            raise _failed("docker_args and build_image belong to docker projects, which orch does not run")
         command = [os.environ["ORCH_EXE"], "run", "--detach", "--json", "--quiet", "-e", entry_point]
         for name, value in (params or {}).items():
             command += ["-P", f"{name}={value}"]
         if version:
             command += ["--version", version]
+        if experiment_id is not None:
+            command += ["--experiment-id", str(experiment_id)]
+        if config.get("STORAGE_DIR"):
+            command += ["--storage-dir", config["STORAGE_DIR"]]
         started = subprocess.run([*command, "--", project_uri], stdout=subprocess.PIPE)
         if started.returncode:
-            raise _failed(f"orch could not run {entry_point} of {project_uri}")
-        return _submitted(json.loads(started.stdout.decode())["run_id"])
+            raise _failed(f"orch could not run {entry_point} of {project_uri}; what was wrong stands above")
+        run_id = json.loads(started.stdout.decode())["run_id"]
+        if config.get(_RUN_ID):
+            sys.stderr.write(f"orch: run {config[_RUN_ID]} is not continued: this step is run {run_id}.\n")
+        return _submitted(run_id)
 
 
 def _failed(text):
@@ -75,6 +87,7 @@ def _submitted(run_id):
 
     shown = subprocess.Popen([os.environ["ORCH_EXE"], "attach", "--quiet", run_id], stdin=subprocess.DEVNULL)
     _wait_until_begun(run_id, shown)
+    atexit.register(shown.wait)  # as MLflow has it: a program ends after the steps that it did not wait for
 
     class ChildRun(SubmittedRun):
         """A child run of orch; who shows its output ends with its exit code."""

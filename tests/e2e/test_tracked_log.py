@@ -1,0 +1,70 @@
+"""`orch log`: programs without a library of any language say what they have to say of their run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from e2e.conftest import CONDA_YAML, mlproject, orch
+
+SCRIPT = """\
+set -e
+orch log metric loss 0.5
+orch log metric loss -0.25 --step 3
+orch log metric worst nan
+orch log param depth 7
+orch log param "of two words" "a b"
+orch log tag stage trial
+mkdir -p made/deeper
+echo one > made/one.txt
+echo two > made/deeper/two.txt
+orch log artifact made
+orch log artifact made/one.txt --as notes/first.txt
+cd made
+PATH=/usr/bin "$ORCH_EXE" log metric cut 1
+env -i ORCH_EVENTS="$ORCH_EVENTS" "$ORCH_EXE" log metric bare 2
+env -u ORCH_EVENTS orch log metric lost 1 2>../refused || echo "exit $?" >> ../refused
+orch log metric loss many 2>>../refused || echo "exit $?" >> ../refused
+orch log artifact ../made/one.txt --as ../outside 2>>../refused || echo "exit $?" >> ../refused
+"""
+
+
+def test_a_script_logs_metrics_parameters_tags_and_files(
+    orch_home: Path, make_project: Callable[..., Path], tmp_path: Path
+) -> None:
+    files = {"MLproject": mlproject("bash log.sh"), "conda.yaml": CONDA_YAML, "log.sh": SCRIPT}
+    record = json.loads(orch("run", make_project(files), "--json").stdout)
+    assert record["metrics"] == {"bare": 2, "cut": 1, "loss": -0.25, "worst": "NaN"}
+    assert record["params"] == {"depth": "7", "of two words": "a b"}
+    assert record["tags"] == {"stage": "trial"}
+    assert record["notes"] == []
+
+    orch("get", record["run_id"], "-o", tmp_path / "out")
+    artifacts = tmp_path / "out" / "artifacts"
+    found = {str(path.relative_to(artifacts)): path.read_text() for path in artifacts.rglob("*") if path.is_file()}
+    assert found == {"made/one.txt": "one\n", "made/deeper/two.txt": "two\n", "notes/first.txt": "one\n"}
+    assert (tmp_path / "out" / "refused").read_text().splitlines() == [
+        "orch: orch log is for the program of a run, and $ORCH_EVENTS is not set: it runs in none.",
+        "exit 2",
+        "orch: the value of a metric is a number, as 0.8 or 1e-3 or nan, not 'many'.",
+        "exit 2",
+        "orch: --as takes a path below the run's artifacts, not '../outside'.",
+        "exit 2",
+    ]
+
+
+@pytest.mark.parametrize("what", [("metric", "loss", "1"), ("param", "a", "1"), ("tag", "a", "1"), ("artifact", ".")])
+def test_outside_of_a_run_nothing_is_logged(cold_home: Path, what: tuple[str, ...]) -> None:
+    done = orch("log", *what, code=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("orch: orch log is for the program of a run, and $ORCH_")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_events_file_that_is_gone_is_told(cold_home: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone" / "events.jsonl"
+    done = orch("log", "metric", "loss", "1", code=125, env={"ORCH_EVENTS": str(gone)})
+    assert done.stderr == f"orch: the events file {gone} can't be written: No such file or directory.\n"
