@@ -50,7 +50,8 @@ def create_experiment(
 def change_experiment(home: Home, connection: sqlite3.Connection, identity: str, change: Mapping[str, Any]) -> None:
     """Record a change of an experiment that is there.
 
-    `change` has one of the keys `name` (text), `deleted` (bool) and `tags` (text by key). Raises NameTakenError.
+    `change` has one of the keys `name` (text), `deleted` (bool) and `tags` (text by key, None to remove it). Raises
+    NameTakenError.
     """
     event = {"event": "changed", "experiment_id": identity, **change, "time": _now()}
     with transaction(connection):
@@ -122,9 +123,11 @@ def _apply(connection: sqlite3.Connection, event: Mapping[str, Any]) -> None:
     else:
         return
     connection.execute("UPDATE experiments SET updated = ? WHERE experiment_id = ?", (moment, identity))
-    rows = [(identity, to_text(key), to_text(value)) for key, value in dict(event.get("tags", {})).items()]
-    put = "INSERT INTO experiment_tags VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
-    connection.executemany(put, rows)
+    for key, value in dict(event.get("tags", {})).items():
+        connection.execute("DELETE FROM experiment_tags WHERE experiment_id = ? AND key = ?", (identity, to_text(key)))
+        if value is not None:
+            row = (identity, to_text(key), to_text(value))
+            connection.execute("INSERT INTO experiment_tags VALUES (?, ?, ?)", row)
 
 
 def _now() -> int:

@@ -101,6 +101,15 @@ def put_points(connection: sqlite3.Connection, run_id: str, points: Iterable[Met
     connection.executemany(_RAISE_LATEST, ((run_id, *row) for row in _latest(points)))
 
 
+def point_count(connection: sqlite3.Connection, run_id: str) -> int:
+    """How many metric points the ledger has of a run."""
+    query = (
+        "SELECT sum(1 + (SELECT max(position) FROM metrics WHERE run_id = latest.run_id AND key = latest.key)) "
+        "FROM latest_metrics AS latest WHERE run_id = ?"
+    )
+    return connection.execute(query, (run_id,)).fetchone()[0] or 0
+
+
 def remove_run(connection: sqlite3.Connection, run_id: str) -> None:
     """Take a run out of the ledger, with its spec and host if no other run has them. No error if it is not there."""
     with transaction(connection):

@@ -121,14 +121,14 @@ def _tagged(key: str, column: str) -> str:
 
 
 _NAME = f"coalesce(nullif(runs.name, ''), substr(runs.run_id, 1, {SHORT_ID:d}))"
-_USER = _tagged("mlflow.user", "json_extract(runs.host_more, '$.variables.USER')")
+_USER = "json_extract(runs.host_more, '$.variables.USER')"
 
 RESERVED = {
     "mlflow.runName": _NAME,
-    "mlflow.user": _USER,
     **{
         key: _tagged(key, column)
         for key, column in (
+            ("mlflow.user", f"CASE WHEN runs.url != '' THEN {_USER} END"),
             ("mlflow.parentRunId", "runs.parent"),
             ("mlflow.project.entryPoint", "runs.entry_point"),
             ("mlflow.source.git.commit", "runs.commit_id"),
@@ -145,7 +145,7 @@ _INDEXED = {"mlflow.parentRunId": "parent", "mlflow.source.git.commit": "commit_
 _ATTRIBUTES = {
     "run_id": "runs.run_id",
     "run_name": _NAME,
-    "user_id": f"coalesce({_USER}, '')",
+    "user_id": f"coalesce({_tagged('mlflow.user', _USER)}, '')",
     "artifact_uri": "'mlflow-artifacts:/' || runs.experiment_id || '/' || runs.run_id || '/artifacts'",
     "start_time": "runs.started_at",
     "end_time": "runs.ended_at",

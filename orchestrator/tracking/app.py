@@ -16,18 +16,20 @@ from urllib.parse import parse_qsl, unquote
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from orchestrator import store
 from orchestrator.errors import OrchError
 from orchestrator.tracking import artifacts, experiments, models, runs
-from orchestrator.tracking.asked import ApiError, Asked, asked_of_body
+from orchestrator.tracking.asked import ApiError, Asked, asked_of_body, invalid
+from orchestrator.tracking.registered import REGISTRY_CALLS
 from orchestrator.tracking.tracker import Tracker
 
 _API, _FILES = "/api/2.0/mlflow/", "/api/2.0/mlflow-artifacts/artifacts"
 _LARGEST_BODY = 64 * 2**20
 """Bytes of a JSON body. A batch of MLflow's has at most 1 MiB; what it says of a model may have more."""
+_JSON = ("application/json", "text/json")
 
 Handler = Callable[[Tracker, Asked], dict[str, Any]]
 
@@ -41,6 +43,7 @@ _CALLS: dict[tuple[str, str], Handler] = {
     ("POST", "experiments/delete"): experiments.delete,
     ("POST", "experiments/restore"): experiments.restore,
     ("POST", "experiments/set-experiment-tag"): experiments.set_tag,
+    ("POST", "experiments/delete-experiment-tag"): experiments.delete_tag,
     ("POST", "runs/create"): runs.create,
     ("GET", "runs/get"): runs.get,
     ("POST", "runs/update"): runs.update,
@@ -59,6 +62,7 @@ _CALLS: dict[tuple[str, str], Handler] = {
     ("GET", "artifacts/list"): artifacts.list_of_run,
     ("POST", "logged-models"): models.create,
     ("POST", "logged-models/search"): models.search,
+    **REGISTRY_CALLS,
 }
 _OF_A_MODEL: dict[tuple[str, str], Handler] = {
     ("GET", ""): models.get,
@@ -67,8 +71,9 @@ _OF_A_MODEL: dict[tuple[str, str], Handler] = {
     ("PATCH", "tags"): models.set_tags,
     ("DELETE", "tags"): models.delete_tag,
     ("POST", "params"): models.log_params,
+    ("GET", "artifacts/directories"): artifacts.list_of_model,
 }
-_LATER = ("registered-models/", "model-versions/", "traces", "webhooks", "prompts")
+_LATER = ("traces", "webhooks", "prompts")
 _MULTIPART = "/api/2.0/mlflow-artifacts/mpu/"
 
 
@@ -77,7 +82,7 @@ def make_app(tracker: Tracker, *, token: str | None, hosts: frozenset[str], vers
 
     async def answer(request: Request) -> Response:
         try:
-            if request.url.path == "/health":
+            if request.scope["path"] == "/health":
                 return Response("OK", media_type="text/plain")
             _check_caller(request, token, hosts)
             return await _answer(tracker, request, version)
@@ -85,11 +90,16 @@ def make_app(tracker: Tracker, *, token: str | None, hosts: frozenset[str], vers
             return _refusal(error)
         except OrchError as error:
             return _refusal(ApiError("INVALID_PARAMETER_VALUE", str(error)))
+        except OSError as error:  # a full disk, mostly; a client would try again for minutes after a 5xx
+            traceback.print_exc(file=sys.stderr)
+            return _refusal(ApiError("BAD_REQUEST", f"orch can't do it now: {error.strerror or 'an input failed'}."))
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
-            return _refusal(ApiError("INTERNAL_ERROR", f"an error inside orch: {type(error).__name__}: {error}"))
+            return _refusal(
+                ApiError("INTERNAL_ERROR", f"an error inside orch ({type(error).__name__}): its server says which.")
+            )
 
     methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
     return Starlette(routes=[Route("/{path:path}", answer, methods=methods)])
@@ -97,7 +107,7 @@ def make_app(tracker: Tracker, *, token: str | None, hosts: frozenset[str], vers
 
 def _refusal(error: ApiError) -> Response:
     headers = {"WWW-Authenticate": "Bearer"} if error.code == "UNAUTHENTICATED" else None
-    return JSONResponse({"error_code": error.code, "message": str(error)}, error.status, headers)
+    return _json({"error_code": error.code, "message": str(error)}, error.status, headers)
 
 
 # --- who may ask ------------------------------------------------------------------------------------------------
@@ -132,7 +142,7 @@ def _token_of(request: Request) -> str:
 
 
 async def _answer(tracker: Tracker, request: Request, version: str) -> Response:
-    path, method = request.url.path, request.method
+    path, method = request.scope["path"], request.method
     if path.startswith(_API):
         return await _answer_call(tracker, request, path.removeprefix(_API))
     if path == _FILES and method == "GET":
@@ -143,8 +153,10 @@ async def _answer(tracker: Tracker, request: Request, version: str) -> Response:
         return Response(version, media_type="text/plain")
     if path == "/api/3.0/mlflow/server-info":
         return _json({"store_type": "SqlStore", "workspaces_enabled": False, "multipart_uploads_enabled": False})
-    if path.startswith(("/api/3.0/mlflow/traces", "/v1/traces", _MULTIPART)):
-        raise ApiError("FEATURE_DISABLED", "orch keeps no traces, and takes files whole.")
+    if path.startswith(("/api/3.0/mlflow/traces", "/v1/traces")):
+        raise ApiError("FEATURE_DISABLED", "orch keeps no traces; the run and all else that it logs is kept.")
+    if path.startswith(_MULTIPART):
+        raise ApiError("FEATURE_DISABLED", "orch takes files whole, not in parts.")
     raise ApiError("ENDPOINT_NOT_FOUND", f"There is no {method} {path} here.")
 
 
@@ -154,32 +166,42 @@ async def _answer_call(tracker: Tracker, request: Request, call: str) -> Respons
         return _json(handler(tracker, await _asked(request)))
     if call.startswith("logged-models/"):
         model_id, _, rest = call.removeprefix("logged-models/").partition("/")
-        kind, _, key = rest.partition("/")
+        kind, key = ("tags", rest.removeprefix("tags/")) if method == "DELETE" and rest else (rest, "")
         if handler := _OF_A_MODEL.get((method, kind)):
             told = (await _asked(request)).values
             return _json(handler(tracker, Asked({**told, "model_id": model_id, **({"key": key} if key else {})})))
     if call.startswith(_LATER):
-        raise ApiError("FEATURE_DISABLED", f"orch has no model registry and keeps no traces: {call} is not answered.")
+        raise ApiError("FEATURE_DISABLED", f"orch keeps no traces, prompts or webhooks: {call} is not answered.")
     raise ApiError("ENDPOINT_NOT_FOUND", f"There is no {method} {call} here.")
 
 
 async def _asked(request: Request) -> Asked:
     if request.method == "GET":
         return _query(request)
+    if int(request.headers.get("content-length", 0)) > _LARGEST_BODY:
+        raise _too_large()
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > _LARGEST_BODY:
-            raise ApiError("INVALID_PARAMETER_VALUE", f"The request has more than {_LARGEST_BODY} bytes.")
+            raise _too_large()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and kind not in _JSON:  # what a form on a page can send is never taken for JSON
+        raise ApiError("BAD_REQUEST", f"Content-Type must be application/json, not {kind!r}.")
     return asked_of_body(bytes(body))
+
+
+def _too_large() -> ApiError:
+    return invalid(f"The request has more than {_LARGEST_BODY} bytes.")
 
 
 def _query(request: Request) -> Asked:
     """The fields of a query; those that come again are lists."""
     found: dict[str, Any] = {}
-    for name, value in parse_qsl(request.url.query, keep_blank_values=True):
+    query: bytes = request.scope.get("query_string") or b""
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         found[name] = value if name not in found else [*_listed(found[name]), value]
-    for name in ("order_by", "experiment_ids"):
+    for name in ("order_by", "experiment_ids", "stages"):
         if name in found:
             found[name] = _listed(found[name])
     return Asked(found)
@@ -189,8 +211,9 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _json(values: Mapping[str, Any]) -> Response:
-    return Response(json.dumps(values, separators=(",", ":")), media_type="application/json")
+def _json(values: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """In ASCII: a name may be no Unicode."""
+    return Response(json.dumps(values, separators=(",", ":")), status, headers, "application/json")
 
 
 # --- files ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ are recorded: no file is looked for by a name that a client sent.
 
 from __future__ import annotations
 
+import os
 import posixpath
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,10 +20,11 @@ from orchestrator.records import output_to_json
 from orchestrator.tracking.asked import Asked, invalid, missing
 from orchestrator.tracking.followed import Followed
 from orchestrator.tracking.models import find_model
-from orchestrator.tracking.tracker import Tracker, run_of, run_to_write, tell_of
+from orchestrator.tracking.tracker import Tracker, experiment_id_of, run_of, run_to_write, tell_of
 
 _ROOT = "artifacts/"
-_LONGEST_PATH = 4096
+_LONGEST_PATH, _LONGEST_PART = 4096, 255
+_DRIVE = re.compile(r"(^|/artifacts/)/*[A-Za-z]:(/|$)")
 
 
 def place_of(tracker: Tracker, path: str) -> tuple[Followed, str]:
@@ -32,6 +35,8 @@ def place_of(tracker: Tracker, path: str) -> tuple[Followed, str]:
     """
     parts = [part for part in path.split("/") if part]
     if len(path) > _LONGEST_PATH or any(part in (".", "..") for part in parts) or "\0" in path or "\\" in path:
+        raise invalid("Invalid path")
+    if any(len(os.fsencode(part)) > _LONGEST_PART for part in parts) or _DRIVE.search(path):
         raise invalid("Invalid path")
     if _names_model(path):
         run, model = find_model(tracker, parts[2])
@@ -91,8 +96,19 @@ def list_of_run(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     run = run_of(tracker, asked.run_id())
     _, name = place_of(tracker, f"{run.record.run_id}/artifacts/{unquote(asked.text('path', ''))}")
     files = [{**file, "path": file["path"].removeprefix(_ROOT)} for file in _listed(run, name, of_model=False)]
-    uri = f"mlflow-artifacts:/{run.record.run_id}/artifacts"
+    uri = f"mlflow-artifacts:/{experiment_id_of(tracker, run.record.run_id)}/{run.record.run_id}/artifacts"
     return {"root_uri": uri, **({"files": files} if files else {})}
+
+
+def list_of_model(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`GET logged-models/<id>/artifacts/directories`: what is in a folder of a model."""
+    run, model = find_model(tracker, asked.text("model_id"))
+    identity = experiment_id_of(tracker, run.record.run_id)
+    root = f"{identity}/models/{model.model_id}/artifacts"
+    _, name = place_of(tracker, f"{root}/{unquote(asked.text('artifact_directory_path', ''))}")
+    top = f"{_ROOT}{model.folder}/"
+    files = [{**file, "path": file["path"].removeprefix(top)} for file in _listed(run, name, of_model=True)]
+    return {"root_uri": f"mlflow-artifacts:/{root}", **({"files": files} if files else {})}
 
 
 def _listed(run: Followed, folder: str, *, of_model: bool) -> list[dict[str, Any]]:
@@ -107,6 +123,6 @@ def _listed(run: Followed, folder: str, *, of_model: bool) -> list[dict[str, Any
         if not path.startswith(f"{folder}/") or output.link is not None or (path.startswith(models) and not of_model):
             continue
         name, deeper, _ = path.removeprefix(f"{folder}/").partition("/")
-        size = {} if deeper else {"file_size": output.size}
+        size = {"file_size": output.size} if output.size and not deeper else {}
         found[name] = {"path": f"{folder}/{name}", "is_dir": bool(deeper), **size}
     return [found[name] for name in sorted(found)]

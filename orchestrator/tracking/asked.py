@@ -27,7 +27,7 @@ _STATUS = {
     "PERMISSION_DENIED": 403,
     "RESOURCE_DOES_NOT_EXIST": 404,
     "ENDPOINT_NOT_FOUND": 404,
-    "INTERNAL_ERROR": 500,
+    "INTERNAL_ERROR": 400,
 }
 """Clients try again for minutes what 408, 429 and 5xx answer: no permanent error may be one."""
 

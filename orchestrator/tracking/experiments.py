@@ -11,7 +11,7 @@ from orchestrator.tracking.runs import put_away
 from orchestrator.tracking.shown import experiment_json
 from orchestrator.tracking.tracker import Tracker, experiment_of, flush
 
-_LONGEST_NAME = 500
+_LONGEST_NAME, _LONGEST_TAG = 500, 20_000
 _VIEWS = {"ACTIVE_ONLY": {False}, "DELETED_ONLY": {True}, "ALL": {False, True}}
 
 
@@ -46,18 +46,28 @@ def get_by_name(tracker: Tracker, asked: Asked) -> dict[str, Any]:
 def update(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`POST experiments/update`: another name."""
     experiment = _to_write(tracker, asked)
-    if asked.has("new_name"):
-        try:
-            _change(tracker, experiment, name=_name(asked, "new_name"))
-        except ledger.NameTakenError as error:
-            raise ApiError("RESOURCE_ALREADY_EXISTS", str(error)) from error
+    try:
+        _change(tracker, experiment, name=_name(asked, "new_name"))
+    except ledger.NameTakenError as error:
+        raise ApiError("BAD_REQUEST", str(error)) from error
     return {}
 
 
 def set_tag(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`POST experiments/set-experiment-tag`."""
-    experiment = _to_write(tracker, asked)
-    _change(tracker, experiment, tags={asked.key(): asked.text("value", "")})
+    experiment, key, value = _to_write(tracker, asked), asked.key(), asked.text("value", "")
+    if len(value) > _LONGEST_TAG:
+        raise invalid(f"The value of {key!r} exceeds the maximum length of {_LONGEST_TAG} characters.")
+    _change(tracker, experiment, tags={key: value})
+    return {}
+
+
+def delete_tag(tracker: Tracker, asked: Asked) -> dict[str, Any]:
+    """`POST experiments/delete-experiment-tag`."""
+    experiment, key = _to_write(tracker, asked), asked.text("key")
+    if key not in experiment.tags:
+        raise missing(f"No tag with name: {key} in experiment with id {experiment.experiment_id}")
+    _change(tracker, experiment, tags={key: None})
     return {}
 
 
@@ -95,7 +105,8 @@ def search(tracker: Tracker, asked: Asked) -> dict[str, Any]:
         }
         if experiment.deleted in _VIEWS[view] and all(matches(c, facts, tags=experiment.tags) for c in conditions):
             found.append((facts, experiment))
-    found.sort(key=lambda pair: (-(pair[1].created or 0), -int(pair[1].experiment_id)))
+    direction = -1 if order else 1
+    found.sort(key=lambda pair: (-(pair[1].created or 0), direction * int(pair[1].experiment_id)))
     ordered = in_order(found, order)
     shown, token = page(ordered, asked, most=50_000, usual=1_000)
     return {"experiments": [experiment_json(e) for _, e in shown], **token}

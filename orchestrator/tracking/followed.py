@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from orchestrator import journal
+from orchestrator.errors import OrchError
+from orchestrator.fields import metric_from_json, metric_to_json
 from orchestrator.ledger.rebuild import JOURNAL
-from orchestrator.model import RunRecord
+from orchestrator.model import Metric, RunRecord
 from orchestrator.paths import Home
 from orchestrator.records import record_after, record_from_journal
 
@@ -29,6 +31,12 @@ class Followed:
     record: RunRecord
     offset: int
     logged: dict[str, str]
+    points: list[Metric] = field(default_factory=list)
+    """Those that the ledger is still to be told of, in the order of the journal."""
+    passed: int = 0
+    """How many points the journal has before them."""
+    told: RunRecord | None = None
+    """The record that the ledger was told of last."""
 
 
 def follow(home: Home, run_id: str) -> Followed | None:
@@ -40,8 +48,12 @@ def follow(home: Home, run_id: str) -> Followed | None:
         events, offset = _new_events(path, 0)
     except FileNotFoundError:
         return None
-    record = record_from_journal(run_id, events)
-    return None if record is None else Followed(path, record, offset, _params(events))
+    points = _take_points(path, events)
+    try:
+        record = record_from_journal(run_id, events)
+    except _BROKEN as error:
+        raise _damaged(path, error) from error
+    return None if record is None else Followed(path, record, offset, _params(events), points)
 
 
 def catch_up(run: Followed) -> None:
@@ -49,6 +61,7 @@ def catch_up(run: Followed) -> None:
     if run.journal.stat().st_size == run.offset:
         return
     events, run.offset = _new_events(run.journal, run.offset)
+    run.points += _take_points(run.journal, events)
     for event in events:
         run.record = record_after(run.record, event)
     run.logged |= _params(events)
@@ -60,11 +73,14 @@ def tell(run: Followed, *events: Mapping[str, Any], sync: bool = False) -> None:
     catch_up(run)
 
 
-def tell_points(run: Followed, points: list[dict[str, Any]]) -> None:
-    """Add metric points to the journal, of which nobody has to read them again."""
-    written = journal.append(run.journal, [{"event": "logged", "metrics": points}])
+def tell_points(run: Followed, points: Sequence[Metric]) -> None:
+    """Add metric points to the journal, and take them."""
+    written = journal.append(run.journal, [{"event": "logged", "metrics": [metric_to_json(point) for point in points]}])
     if run.journal.stat().st_size == run.offset + written:
         run.offset += written
+        run.points += points
+    else:
+        catch_up(run)  # others have added to it too
 
 
 def begin(home: Home, record: RunRecord, event: Mapping[str, Any]) -> Followed:
@@ -75,7 +91,7 @@ def begin(home: Home, record: RunRecord, event: Mapping[str, Any]) -> Followed:
 
 
 def _new_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """The events behind `offset`, without metric points, and how far that is."""
+    """The events behind `offset`, and how far that is."""
     with path.open("rb") as file:
         file.seek(offset)
         data = file.read()
@@ -87,9 +103,22 @@ def _new_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
         except (ValueError, RecursionError):
             continue  # `orch ledger rebuild` says which
         if isinstance(event, dict):
-            event.pop("metrics", None)
             events.append(event)
     return events, offset + whole
+
+
+def _take_points(path: Path, events: list[dict[str, Any]]) -> list[Metric]:
+    try:
+        return [metric_from_json(point) for event in events for point in event.pop("metrics", ())]
+    except _BROKEN as error:
+        raise _damaged(path, error) from error
+
+
+_BROKEN = (KeyError, TypeError, ValueError, AttributeError)
+
+
+def _damaged(path: Path, error: Exception) -> OrchError:
+    return OrchError(f"the journal {path} is damaged: {type(error).__name__}: {error}.")
 
 
 def _params(events: list[dict[str, Any]]) -> dict[str, str]:

@@ -6,8 +6,9 @@ import json
 import os
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.ledger.connection import telling
 from orchestrator.model import Dataset, LoggedModel
@@ -15,11 +16,25 @@ from orchestrator.tracked import dataset_to_json, model_to_json
 from orchestrator.tracking.asked import Asked, invalid, missing
 from orchestrator.tracking.followed import Followed
 from orchestrator.tracking.paging import page
-from orchestrator.tracking.shown import MODEL_STATUS, model_json
-from orchestrator.tracking.tracker import Tracker, experiment_id_of, flush, run_of, run_to_write, tell_of
+from orchestrator.tracking.shown import model_json, time_text
+from orchestrator.tracking.tracker import (
+    Tracker,
+    active_experiment,
+    alone_with,
+    experiment_id_of,
+    flush,
+    new_run,
+    run_of,
+    run_to_write,
+    tell_of,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.questions.grammar import Order
 
 HISTORY = "mlflow.log-model.history"
-_LONGEST_FOLDER = 100
+_LONGEST_FOLDER, _LONGEST_DATASET, _LONGEST_DIGEST = 100, 500, 36
+_NOT_IN_NAMES = "/:.%\"'"
 _PLAIN = re.compile(r"[^\w\-. ]")
 _STATES: dict[str, Literal["pending", "ready", "failed"]] = {
     "LOGGED_MODEL_PENDING": "pending",
@@ -29,24 +44,31 @@ _STATES: dict[str, Literal["pending", "ready", "failed"]] = {
 
 
 def create(tracker: Tracker, asked: Asked) -> dict[str, Any]:
-    """`POST logged-models`. A model belongs to the run that makes it, and its files are outputs of that."""
+    """`POST logged-models`. A model belongs to the run that makes it, and its files are outputs of that.
+
+    Where no run makes it, it has one of its own, of its name, which is over at once.
+    """
+    experiment, identity = active_experiment(tracker, asked.text("experiment_id")), os.urandom(16).hex()
+    name, kind = asked.text("name", "") or identity[:16], asked.text("model_type", "")
+    if not {*name}.isdisjoint(_NOT_IN_NAMES):
+        raise invalid(f"Invalid model name {name!r}: it may contain none of {' '.join(_NOT_IN_NAMES)}")
+    params, tags = asked.pairs("params"), asked.pairs("tags")
     source = asked.text("source_run_id", "") or tracker.own
-    if source is None:
-        raise invalid(
-            "Missing value for required parameter 'source_run_id': a model belongs to a run here; start one first."
-        )
-    run = run_to_write(tracker, source)
     now = time.time_ns() // 1_000_000
-    name = asked.text("name", "") or "model"
+    if source is not None:
+        run = run_to_write(tracker, source)
+    else:
+        run = new_run(tracker, started_at=time_text(now), name=name, experiment=experiment.name)
+        tell_of(tracker, run, {"event": "ended", "status": "finished", "ended_at": time_text(now)})
     model = LoggedModel(
-        model_id=f"m-{os.urandom(16).hex()}",
+        model_id=f"m-{identity}",
         name=name,
         folder=_folder(run, name),
         created=now,
         updated=now,
-        kind=asked.text("model_type", ""),
-        params=asked.pairs("params"),
-        tags=asked.pairs("tags"),
+        kind=kind,
+        params=params,
+        tags=tags,
     )
     tell_of(tracker, run, {"event": "model", "model": model_to_json(model)})
     return _answer(tracker, run, model)
@@ -62,28 +84,40 @@ def finalize(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     state = _STATES.get(asked.text("status"))
     if state is None:
         raise invalid(f"Invalid model status: {asked.text('status')}. Expected one of {sorted(_STATES)}.")
-    return _change(tracker, asked, state=state)
+    return _change(tracker, asked, lambda model: replace(model, state=state))
 
 
 def set_tags(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`PATCH logged-models/<id>/tags`."""
-    _, model = find_model(tracker, asked.text("model_id"))
-    return _change(tracker, asked, tags={**model.tags, **asked.pairs("tags")})
+    tags = asked.pairs("tags")
+    _change(tracker, asked, lambda model: replace(model, tags={**model.tags, **tags}))
+    return {}
 
 
 def delete_tag(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`DELETE logged-models/<id>/tags/<key>`."""
-    _, model = find_model(tracker, asked.text("model_id"))
     key = asked.text("key")
-    if key not in model.tags:
-        raise missing(f"No tag with key {key!r} found for model with ID {model.model_id!r}.")
-    return _change(tracker, asked, tags={name: value for name, value in model.tags.items() if name != key})
+
+    def without(model: LoggedModel) -> LoggedModel:
+        if key not in model.tags:
+            raise missing(f"No tag with key {key!r} found for model with ID {model.model_id!r}.")
+        return replace(model, tags={name: value for name, value in model.tags.items() if name != key})
+
+    _change(tracker, asked, without)
+    return {}
 
 
 def log_params(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`POST logged-models/<id>/params`."""
-    _, model = find_model(tracker, asked.text("model_id"))
-    _change(tracker, asked, params={**model.params, **asked.pairs("params")})
+    params = asked.pairs("params")
+
+    def with_params(model: LoggedModel) -> LoggedModel:
+        for key, value in params.items():
+            if model.params.get(key, value) != value:
+                raise invalid(f"The parameter {key!r} of model {model.model_id} can't be changed.")
+        return replace(model, params={**model.params, **params})
+
+    _change(tracker, asked, with_params)
     return {}
 
 
@@ -97,13 +131,14 @@ def delete(tracker: Tracker, asked: Asked) -> dict[str, Any]:
 
 def search(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`POST logged-models/search`."""
-    from orchestrator.questions.grammar import parse_filter, parse_order_by
+    from orchestrator.questions.grammar import parse_filter
     from orchestrator.questions.matching import in_order, matches
     from orchestrator.questions.vocabulary import MODELS
 
     wanted, conditions = asked.texts("experiment_ids"), parse_filter(asked.text("filter", ""), MODELS)
-    fields = [(item.text("field_name"), item.values.get("ascending") is not False) for item in asked.items("order_by")]
-    order = parse_order_by([f"{name} {'ASC' if up else 'DESC'}" for name, up in fields], MODELS)
+    if not asked.has("experiment_ids"):
+        raise invalid("Missing value for required parameter 'experiment_ids'.")
+    order = [_order(item) for item in asked.items("order_by")]
     connection = flush(tracker)
     query = (
         "SELECT model_id, run_id FROM models JOIN runs USING (run_id) "
@@ -120,7 +155,7 @@ def search(tracker: Tracker, asked: Asked) -> dict[str, Any]:
             "name": model.name,
             "model_id": model.model_id,
             "model_type": model.kind,
-            "status": MODEL_STATUS[model.state].removeprefix("LOGGED_MODEL_"),
+            "status": model.state.upper(),
             "source_run_id": run_id,
             "creation_timestamp": model.created,
             "creation_time": model.created,
@@ -128,8 +163,9 @@ def search(tracker: Tracker, asked: Asked) -> dict[str, Any]:
         }
         metrics = [(m.metric.name, m.metric.value) for m in model.measures]
         if all(matches(c, facts, tags=model.tags, params=model.params, metrics=metrics) for c in conditions):
-            found.append((facts, (model, run_id)))
+            found.append((facts | {f"metrics.{name}": value for name, value in metrics}, (model, run_id)))
     found.sort(key=lambda pair: (-pair[1][0].created, pair[1][0].model_id))
+    asked = Asked({**asked.values, "max_results": asked.int64("max_results", 0) or 100})
     shown, token = page(in_order(found, order), asked, most=50_000, usual=100)
     models = [model_json(model, run_id, experiment_id_of(tracker, run_id)) for _, (model, run_id) in shown]
     return {**({"models": models} if models else {}), **token}
@@ -163,6 +199,9 @@ def log_inputs(tracker: Tracker, asked: Asked) -> dict[str, Any]:
             profile=told.text("profile", "") or None,
             tags=item.pairs("tags"),
         )
+        for value, most in ((dataset.name, _LONGEST_DATASET), (dataset.digest, _LONGEST_DIGEST)):
+            if len(value) > most:
+                raise invalid(f"A dataset's {value[:40]!r}... exceeds the maximum length of {most} characters.")
         events.append({"event": "dataset", "dataset": dataset_to_json(dataset)})
     if models := [item.text("model_id") for item in asked.items("models")]:
         events.append({"event": "models used", "models_in": models})
@@ -183,16 +222,33 @@ def log_outputs(tracker: Tracker, asked: Asked) -> dict[str, Any]:
 def log_model(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`POST runs/log-model`, as MLflow 2 says it: what it tells of the model is kept in a tag."""
     run, told = run_to_write(tracker, asked.run_id()), asked.text("model_json")
-    try:
-        model = json.loads(told)
-        history = json.loads(run.record.tags.get(HISTORY, "[]"))
-    except (ValueError, RecursionError):
-        raise invalid(f"Malformed model info. \n {told[:200]} \n is not valid JSON.") from None
+    model = _json_of(told)
     if not isinstance(model, dict) or not {"artifact_path", "flavors", "utc_time_created", "run_id"} <= model.keys():
         raise invalid("Model json is missing mandatory fields: artifact_path, flavors, utc_time_created, run_id.")
-    history = [*history, model] if isinstance(history, list) else [model]
-    tell_of(tracker, run, {"event": "tags", "values": {HISTORY: json.dumps(history)}})
+    with alone_with(run):
+        history = _json_of(run.record.tags.get(HISTORY, "[]"))
+        history = [*history, model] if isinstance(history, list) else [model]
+        tell_of(tracker, run, {"event": "tags", "values": {HISTORY: json.dumps(history)}})
     return {}
+
+
+def _json_of(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise invalid(f"Malformed model info. \n {text[:200]} \n is not valid JSON.") from None
+
+
+def _order(item: Asked) -> Order:
+    """An order by a field; what stands behind `metrics.` is a metric's name as it is."""
+    from orchestrator.questions.grammar import Order, parse_order_by
+    from orchestrator.questions.vocabulary import MODELS
+
+    name, ascending = item.text("field_name"), item.values.get("ascending") is not False
+    if (metric := name.removeprefix("metrics.")) != name:
+        return Order("metrics", metric, ascending, 0)
+    (order,) = parse_order_by([name], MODELS)
+    return replace(order, ascending=ascending)
 
 
 def _folder(run: Followed, name: str) -> str:
@@ -204,11 +260,13 @@ def _folder(run: Followed, name: str) -> str:
     return next(folder for folder in candidates if folder not in taken)
 
 
-def _change(tracker: Tracker, asked: Asked, **changes: Any) -> dict[str, Any]:
-    run, model = find_model(tracker, asked.text("model_id"))
+def _change(tracker: Tracker, asked: Asked, change: Callable[[LoggedModel], LoggedModel]) -> dict[str, Any]:
+    run, found = find_model(tracker, asked.text("model_id"))
     run = run_to_write(tracker, run.record.run_id)
-    model = replace(model, updated=time.time_ns() // 1_000_000, **changes)
-    tell_of(tracker, run, {"event": "model", "model": model_to_json(model)})
+    with alone_with(run):
+        model = next((m for m in run.record.tracking.models if m.model_id == found.model_id), found)
+        model = replace(change(model), updated=time.time_ns() // 1_000_000)
+        tell_of(tracker, run, {"event": "model", "model": model_to_json(model)})
     return _answer(tracker, run, model)
 
 

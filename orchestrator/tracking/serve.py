@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 from collections.abc import Callable
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from orchestrator import __version__
 from orchestrator.tracking.app import make_app
@@ -16,6 +18,7 @@ from orchestrator.tracking.tracker import Tracker, flush
 
 _FLUSH_SECONDS = 0.25
 _LOOK_SECONDS = 1.0
+_LONGEST_HEAD = 2**20
 
 
 def serve(
@@ -35,12 +38,48 @@ def serve(
     """
     app = make_app(tracker, token=token, hosts=hosts, version=__version__)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=5, server_header=False
+        app,
+        http=_Bounded,
+        ws="none",
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
     )
+    # uvicorn raises SIGTERM again when it has shut down, which must not end the process before the ledger has it all.
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         asyncio.run(_serve(uvicorn.Server(config), listener, tracker, ready, over, enough))
     finally:
         flush(tracker)
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Bounded(HttpToolsProtocol):
+    """uvicorn's protocol, which by itself keeps a head or a trailer that has no end until the memory is full."""
+
+    head = 0
+    """Bytes that came and were no body, since the last part of a request that was whole."""
+
+    def data_received(self, data: bytes) -> None:
+        self.head += len(data)
+        super().data_received(data)
+        if self.head > _LONGEST_HEAD:
+            self.send_400_response("The head of the request is too long.")
+
+    def on_message_begin(self) -> None:
+        self.head = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self.head = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self.head = 0
+        super().on_body(body)
 
 
 async def _serve(

@@ -103,7 +103,8 @@ def model_json(model: LoggedModel, run_id: str, experiment: str) -> dict[str, An
             "source_run_id": run_id,
             "tags": key_values(model.tags),
         },
-        "data": {"params": key_values(model.params), "metrics": measures},
+        "data": ({"params": key_values(model.params)} if model.params else {})
+        | ({"metrics": measures} if measures else {}),
     }
 
 
@@ -190,7 +191,7 @@ def _run_json(
             "run_id": run_id,
             "experiment_id": row["experiment_id"],
             "run_name": name,
-            "user_id": tags.get(USER, ""),
+            "user_id": tags.get(USER) or row["user"] or "",
             "status": status,
             "start_time": milliseconds(row["started_at"]),
             **({} if end is None else {"end_time": end}),
@@ -213,7 +214,7 @@ def _own_tags(row: sqlite3.Row) -> dict[str, str]:
     url, subdir = from_text(row["url"]), row["subdir"]
     known = {
         PARENT: row["parent"],
-        USER: row["user"],
+        USER: url and row["user"],
         SOURCE_NAME: url and url + (f"#{subdir}" if subdir else ""),
         SOURCE_TYPE: url and "PROJECT",
         REPOSITORY: url,

@@ -10,17 +10,19 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import journal, ledger
 from orchestrator.errors import OrchError
-from orchestrator.fields import metric_to_json
 from orchestrator.ledger.connection import transaction
-from orchestrator.ledger.write import put_facts, put_points
+from orchestrator.ledger.write import point_count, put_facts, put_points, put_record
 from orchestrator.model import Metric, RunRecord, new_run_id
 from orchestrator.paths import Home
 from orchestrator.tracking.asked import ApiError, invalid, missing
 from orchestrator.tracking.followed import Followed, begin, catch_up, follow, tell, tell_points
+
+if TYPE_CHECKING:
+    from orchestrator.tracking.registry import Registry
 
 _MOST_RUNS = 256
 """Runs that are held in memory."""
@@ -45,13 +47,12 @@ class Tracker:
     """Nobody said to which experiment the own run belongs, so its program may."""
     may_name: bool = False
     runs: dict[str, Followed] = field(default_factory=dict)
-    points: dict[str, list[Metric]] = field(default_factory=dict)
-    """Points that the ledger does not have yet, by run."""
     changed: set[str] = field(default_factory=set)
-    """Runs of whose other facts the ledger has not heard."""
+    """Runs of which the ledger has not heard all."""
     chosen: str | None = None
     """The experiment that the program named last, before it went on with its own run."""
     told: Told | None = None
+    registry: Registry | None = None
 
 
 def run_of(tracker: Tracker, run_id: str) -> Followed:
@@ -60,13 +61,14 @@ def run_of(tracker: Tracker, run_id: str) -> Followed:
     try:
         if run is None:
             run = follow(tracker.home, run_id)
-            tracker.changed.add(run_id)  # whoever wrote to it before may have been killed before the ledger heard
         else:
             catch_up(run)
     except FileNotFoundError:
         run = None
     if run is None:
         raise missing(f"Run with id={run_id} not found")
+    if run.told is not run.record or run.points:
+        tracker.changed.add(run_id)  # another has written to it, and may have been killed before the ledger heard
     tracker.runs[run_id] = run  # the last one of them is the one that was asked for last
     if len(tracker.runs) > _MOST_RUNS:
         _forget_oldest(tracker)
@@ -98,15 +100,28 @@ def check_own(tracker: Tracker, run: Followed) -> None:
 
 def tell_of(tracker: Tracker, run: Followed, *events: Mapping[str, Any], sync: bool = False) -> None:
     """Record what happened to a run."""
-    tell(run, *events, sync=sync)
-    tracker.changed.add(run.record.run_id)
+    with _heard(tracker, run):
+        tell(run, *events, sync=sync)
 
 
 def log_points(tracker: Tracker, run: Followed, points: Sequence[Metric]) -> None:
     """Record metric points of a run."""
     if points:
-        tell_points(run, [metric_to_json(point) for point in points])
-        tracker.points.setdefault(run.record.run_id, []).extend(points)
+        with _heard(tracker, run):
+            tell_points(run, points)
+
+
+@contextlib.contextmanager
+def _heard(tracker: Tracker, run: Followed) -> Iterator[None]:
+    """While something is added to a journal: the ledger hears of it soon.
+
+    Of a run that has ended it hears at once: after a kill only those that it holds for live are looked after.
+    """
+    live = run.record.status in ("running", "orphaned")
+    yield
+    tracker.changed.add(run.record.run_id)
+    if not live:
+        flush(tracker)
 
 
 @contextlib.contextmanager
@@ -128,6 +143,7 @@ def new_run(tracker: Tracker, **values: Any) -> Followed:
         "experiment": record.experiment,
         "tags": dict(record.tags),
         "parent": record.parent,
+        "host": dict(record.host),
     }
     try:
         run = begin(tracker.home, record, event)
@@ -147,18 +163,37 @@ def heal(tracker: Tracker) -> None:
 
 
 def flush(tracker: Tracker) -> sqlite3.Connection:
-    """The ledger, once it has all that was taken."""
-    if tracker.changed or tracker.points:
+    """The ledger, once it has all that was taken.
+
+    Others may write to the same journals and to the ledger. Whoever has the ledger's write lock brings in all that a
+    journal has by then, each point once: those that the ledger has of a run are always the first ones of its journal.
+    """
+    if tracker.changed:
+        known = {run_id: run for run_id in tracker.changed if (run := _known(tracker, run_id)) is not None}
         with transaction(tracker.connection):
-            for run_id in tracker.changed:
-                if (run := _known(tracker, run_id)) is not None:
-                    put_facts(tracker.connection, run.record)
-            for run_id, points in tracker.points.items():
-                with contextlib.suppress(OrchError):  # it was removed meanwhile
-                    put_points(tracker.connection, run_id, points)
+            done = [(run, *_put(tracker, run)) for run in known.values()]
+        for run, record, points in done:  # only now is it kept
+            run.told = record
+            run.passed += points
+            del run.points[:points]
         tracker.changed.clear()
-        tracker.points.clear()
     return tracker.connection
+
+
+def _put(tracker: Tracker, run: Followed) -> tuple[RunRecord, int]:
+    """Tell the ledger what is new of a run: the record that it has then, and how many points of `run.points`."""
+    connection, run_id = tracker.connection, run.record.run_id
+    with contextlib.suppress(FileNotFoundError, OrchError):  # it was removed meanwhile, or its journal is damaged
+        catch_up(run)
+        there = connection.execute("SELECT 1 FROM runs WHERE run_id = ?", (run_id,)).fetchone() is not None
+        if not there or run.told is not run.record:
+            put_facts(connection, run.record)
+        new = point_count(connection, run_id) - run.passed
+        if 0 <= new <= len(run.points):
+            put_points(connection, run_id, run.points[new:])
+        elif (record := ledger.read_run(tracker.home, run_id)) is not None:  # somebody has made the ledger again
+            put_record(connection, record)
+    return run.record, len(run.points)
 
 
 def experiment_of(tracker: Tracker, identity: str) -> ledger.Experiment:
@@ -166,6 +201,14 @@ def experiment_of(tracker: Tracker, identity: str) -> ledger.Experiment:
     found = ledger.find_experiment(flush(tracker), identity=identity)
     if found is None:
         raise missing(f"No Experiment with id={identity} exists")
+    return found
+
+
+def active_experiment(tracker: Tracker, identity: str) -> ledger.Experiment:
+    """`experiment_of`, for who wants to begin something in it. Raises ApiError for one that is deleted."""
+    found = experiment_of(tracker, identity)
+    if found.deleted:
+        raise invalid(f"The experiment {identity} must be in the 'active' state.")
     return found
 
 
@@ -182,4 +225,5 @@ def _known(tracker: Tracker, run_id: str) -> Followed | None:
 
 
 def _forget_oldest(tracker: Tracker) -> None:
+    flush(tracker)
     del tracker.runs[next(iter(tracker.runs))]

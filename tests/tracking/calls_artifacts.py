@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tracking.calls import ARTIFACTS, Call, delete, experiment, fetch, get, listed, only, put, run, seen
+from tracking.calls import ARTIFACTS, Call, delete, experiment, fetch, get, listed, only, put, run, seen, unlike
 
 _NAMES = ("a%20b.txt", "100%25.txt", "a+b.txt", "what%3F.txt", "%C3%BCn%C3%AF.txt", "semi;colon.txt", "a&b=c")
 _OUTSIDE = ("../out.txt", "%2e%2e/out.txt", "a/../../out.txt", "a/%2e%2e/%2e%2e/%2e%2e/out.txt", "..%2Fout.txt")
@@ -77,9 +77,12 @@ FILES: dict[str, list[Call]] = {
         run(),
         put("a.txt", b"alpha"),
         put("sub/b.txt", b"beta"),
-        delete(f"{ARTIFACTS}/{{exp}}/{{run}}/artifacts/a.txt"),
-        delete(f"{ARTIFACTS}/{{exp}}/{{run}}/artifacts/absent.txt"),
-        listed(),
-        *only("3", fetch("a.txt")),
+        *unlike(
+            "an artifact is an output of its run, and no output is taken away alone: orch refuses",
+            delete(f"{ARTIFACTS}/{{exp}}/{{run}}/artifacts/a.txt"),
+            delete(f"{ARTIFACTS}/{{exp}}/{{run}}/artifacts/absent.txt"),
+            listed(),
+            fetch("a.txt"),
+        ),
     ],
 }

@@ -160,9 +160,14 @@ LOGGED_MODELS: dict[str, list[Call]] = {
     ],
     "a logged model with less said of it": [
         experiment(),
-        post("logged-models", {"experiment_id": "{exp}"}, keep={"model": "model.info.model_id"}),
-        post("logged-models", {"experiment_id": "{exp}", "name": ""}),
-        post("logged-models", {"experiment_id": "{exp}", "name": "ünï"}),
+        run(),
+        post(
+            "logged-models",
+            {"experiment_id": "{exp}", "source_run_id": "{run}"},
+            keep={"model": "model.info.model_id"},
+        ),
+        post("logged-models", {"experiment_id": "{exp}", "source_run_id": "{run}", "name": ""}),
+        _model("ünï", keep="other"),
         patch("logged-models/{model}", {"model_id": "{model}", "status": "LOGGED_MODEL_UPLOAD_FAILED"}),
     ],
     "a logged model that cannot be made or changed": [

@@ -125,27 +125,3 @@ def a_grid_search_in_threads() -> None:
     best = max(child.data.metrics["mean_test_score"] for child in children)
     check(parent.data.metrics["best_cv_score"], best)
     assert "cv_results.csv" in [file.path for file in MlflowClient().list_artifacts(run.info.run_id)]
-
-
-def a_registered_model() -> None:
-    model, _ = fitted()
-    named = {"name" if THREE else "artifact_path": "model"}
-    with mlflow.start_run() as run:
-        name = f"registered {uuid.uuid4().hex}"
-        mlflow.sklearn.log_model(model, **named, registered_model_name=name, **REQUIREMENTS)
-    (version,) = MlflowClient().search_model_versions(f"name = '{name}'")
-    check((str(version.version), version.run_id), ("1", run.info.run_id))
-
-
-def a_registered_model_without_a_registry() -> None:
-    model, frame = fitted()
-    named = {"name" if THREE else "artifact_path": "model"}
-    with mlflow.start_run() as run:
-        said = refused(
-            "FEATURE_DISABLED",
-            lambda: mlflow.sklearn.log_model(model, **named, registered_model_name="m", **REQUIREMENTS),
-        )
-    assert "regist" in said, said
-    # The model itself is logged.
-    loaded = mlflow.sklearn.load_model(f"runs:/{run.info.run_id}/model")
-    check(loaded.predict(frame).tolist(), model.predict(frame).tolist())

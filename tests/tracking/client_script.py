@@ -1,4 +1,4 @@
-"""What the scripts of client_logging.py and client_models.py share, and how they are run."""
+"""What the scripts of the files client_*.py share, and how they are run."""
 
 from __future__ import annotations
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import sys
 
+import client_everyday
 import client_logging
 import client_models
+import client_registry
 from client_script import run_scripts
 
 if __name__ == "__main__":
-    known = {**vars(client_logging), **vars(client_models)}
+    known = {**vars(client_logging), **vars(client_models), **vars(client_everyday), **vars(client_registry)}
     run_scripts(known[name] for name in sys.argv[1:])

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tracking.real_mlflow import interpreter, plain_environ, serving, started
-
-ORCH = Path(sys.executable).with_name("orch")
+from tracking.real_mlflow import interpreter, plain_environ, serving
+from tracking.serving import orch_serving
 
 
 @pytest.fixture(scope="session")
@@ -43,26 +38,8 @@ def real_server(mlflow_python: Callable[[str], Path], tmp_path_factory: pytest.T
 @pytest.fixture(scope="session")
 def orch_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of an `orch server` with a home of its own and no token."""
-    folder = tmp_path_factory.mktemp("orch-server")
-    asked = subprocess.run([ORCH, "server", "--help"], capture_output=True, check=False, env=plain_environ(folder))
-    if asked.returncode != 0:
-        pytest.skip("there is no `orch server` yet")
-    environ = {**plain_environ(folder), "ORCH_HOME": str(folder / "home"), "PYTHONUNBUFFERED": "1"}
-    with started([str(ORCH), "server", "--port", "0", "--no-token"], folder, environ) as server:
-        yield _told_url(server, folder)
+    with orch_serving(tmp_path_factory.mktemp("orch-server"), "--no-token") as server:
+        yield server.url
 
 
 Url = Callable[[str], str]
-
-
-def _told_url(server: subprocess.Popen[bytes], folder: Path) -> str:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        ended = server.poll() is not None
-        said = "".join((folder / name).read_text(errors="replace") for name in ("stdout", "stderr"))
-        if found := re.search(r"http://[^\s/]+", said):
-            return found[0]
-        if ended:
-            break
-        time.sleep(0.05)
-    raise AssertionError(f"orch server told no URL:\n{said}")

@@ -31,6 +31,16 @@ COMMON = [
     "experiments",
     "runs_of_a_client",
     "a_traced_function",
+    "runs_as_a_list_and_a_table",
+    "a_long_history",
+    "an_artifact_is_written_again",
+    "tags_of_an_experiment",
+    "runs_put_away",
+    "the_command_line_of_mlflow",
+    "a_system_metric_logger",
+    "a_registered_model",
+    "a_model_registered_later",
+    "a_model_that_is_only_named",
 ]
 
 Python = Callable[[str], Path]
@@ -39,8 +49,7 @@ Python = Callable[[str], Path]
 # One process for all: it takes seconds to import MLflow and scikit-learn.
 @pytest.mark.parametrize("generation", ["2", "3"])
 def test_programs_log_into_the_ledger(generation: str, mlflow_python: Python, orch_server: str, tmp_path: Path) -> None:
-    scripts = [*COMMON, "a_registered_model_without_a_registry"]
-    assert_run(scripts, mlflow_python(generation), orch_server, tmp_path)
+    assert_run(COMMON, mlflow_python(generation), orch_server, tmp_path)
 
 
 @pytest.mark.parametrize("generation", ["2", "3"])
@@ -48,7 +57,7 @@ def test_the_same_programs_log_into_mlflow(
     generation: str, mlflow_python: Python, real_server: Callable[[str], str], tmp_path: Path
 ) -> None:
     """So that what they check is right."""
-    assert_run([*COMMON, "a_registered_model"], mlflow_python(generation), real_server(generation), tmp_path)
+    assert_run(COMMON, mlflow_python(generation), real_server(generation), tmp_path)
 
 
 def test_what_a_program_logged_is_read_without_a_library(

@@ -6,7 +6,22 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tracking.calls import START, Call, delete, experiment, fetch, get, listed, patch, post, put, run
+from tracking.calls import (
+    ARTIFACTS,
+    START,
+    Call,
+    delete,
+    experiment,
+    fetch,
+    get,
+    listed,
+    param,
+    post,
+    put,
+    run,
+    seen,
+    tag,
+)
 from tracking.calls_artifacts import FILES
 from tracking.calls_experiments import EXPERIMENTS
 from tracking.calls_models import DATASETS, LOGGED_MODELS
@@ -19,23 +34,6 @@ Url = Callable[[str], str]
 
 BOTH = {**EXPERIMENTS, **RUNS, **FILES, **DATASETS, **SEARCHES}
 SEQUENCES = {**BOTH, **LOGGED_MODELS}
-
-REGISTRY = [
-    post("registered-models/create", {"name": "m"}),
-    get("registered-models/get", name="m"),
-    get("registered-models/search", max_results=100),
-    post("registered-models/get-latest-versions", {"name": "m"}),
-    patch("registered-models/update", {"name": "m", "description": "d"}),
-    post("registered-models/alias", {"name": "m", "alias": "a", "version": "1"}),
-    get("registered-models/alias", name="m", alias="a"),
-    delete("registered-models/delete", {"name": "m"}),
-    post("model-versions/create", {"name": "m", "source": "models:/m-0"}),
-    get("model-versions/get", name="m", version="1"),
-    get("model-versions/get-download-uri", name="m", version="1"),
-    get("model-versions/search", filter="name='m'"),
-    post("model-versions/transition-stage", {"name": "m", "version": "1", "stage": "Staging"}),
-    delete("model-versions/delete", {"name": "m", "version": "1"}),
-]
 
 TRACES_AND_PARTS = [
     get("/version"),
@@ -97,17 +95,51 @@ def test_names_that_mlflow_loses_or_refuses_are_kept_apart(orch_server: str) -> 
     assert [answer.content for answer in answers[-5:]] == [*names]
 
 
+def test_long_values_are_kept_whole(orch_server: str) -> None:
+    calls = [experiment(), run(), param("p", "v" * 6001), tag("t", "v" * 8001), seen()]
+    said = Conversation(orch_server).answers(calls)[-1].content["run"]["data"]
+    assert said["params"] == [{"key": "p", "value": "v" * 6001}]
+    assert {"key": "t", "value": "v" * 8001} in said["tags"]
+
+
+def test_no_artifact_is_taken_away_alone(orch_server: str) -> None:
+    file = f"{ARTIFACTS}/{{exp}}/{{run}}/artifacts/a.txt"
+    *_, refused, kept = Conversation(orch_server).answers(
+        [experiment(), run(), put("a.txt", b"alpha"), delete(file), fetch("a.txt")]
+    )
+    assert (refused.status, refused.content) == (400, {"error_code": "INVALID_PARAMETER_VALUE"})
+    assert kept.content == "alpha"
+
+
+def test_a_model_that_no_run_makes_has_a_run_of_its_own(orch_server: str) -> None:
+    """MLflow keeps such models beside runs. Here files are outputs of a run, and lists of runs find them."""
+    file = f"{ARTIFACTS}/{{exp}}/models/{{model}}/artifacts/MLmodel"
+    _, made, _, run_of_it, listed_there, got = Conversation(orch_server).answers(
+        [
+            experiment(),
+            post(
+                "logged-models",
+                {"experiment_id": "{exp}", "name": "alone"},
+                keep={"model": "model.info.model_id", "run": "model.info.source_run_id"},
+            ),
+            Call("PUT", file, body=b"flavors: {}\n"),
+            seen(),
+            get("logged-models/{model}/artifacts/directories"),
+            Call("GET", file),
+        ]
+    )
+    info = run_of_it.content["run"]["info"]
+    assert (info["run_name"], info["status"], info["experiment_id"]) == ("alone", "FINISHED", "experiment 1")
+    assert made.content["model"]["info"]["source_run_id"] == info["run_id"]
+    assert [file["path"] for file in listed_there.content["files"]] == ["MLmodel"]
+    assert got.content == "flavors: {}\n"
+
+
 @pytest.mark.parametrize("call", TRACES_AND_PARTS, ids=lambda call: f"{call.method} {call.path}")
 def test_what_there_is_not_is_answered_so_that_a_client_goes_on(call: Call, orch_server: str) -> None:
     """Clients repeat a call for minutes after 408, 429 and most of 5xx."""
     (answer,) = Conversation(orch_server).answers([call])
     assert answer.status == 501 or 400 <= answer.status < 408 or answer.status == 200
-
-
-@pytest.mark.parametrize("call", REGISTRY, ids=lambda call: f"{call.method} {call.path}")
-def test_says_that_there_is_no_registry_yet(call: Call, orch_server: str) -> None:
-    (answer,) = Conversation(orch_server).answers([call])
-    assert (answer.status, answer.content) == (400, {"error_code": "FEATURE_DISABLED"})
 
 
 def assert_same(calls: list[Call], ours: str, theirs: str, generation: str) -> None:
