@@ -158,13 +158,13 @@ def create_version(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     with alone(registry):
         model, now = _model(registry, asked), _now()
         origin = origin_of(tracker, registry, source, run_id, model_id)
-        if model_id := model_id or logged_in(source):
-            run_to_write(tracker, logged_models.find_model(tracker, model_id)[0].record.run_id)
         number = max(model.last, *model.versions, 0) + 1
         version = ModelVersion(
             number, now, now, origin.source, origin.place, origin.run_id, link, description, "None", tags
         )
         _check_own(tracker, version)
+        if model_id := model_id or logged_in(source):
+            run_to_write(tracker, logged_models.find_model(tracker, model_id)[0].record.run_id)
         versions = {**model.versions, number: version}
         model = replace(model, updated=now, last=number, versions=versions)
         put(registry, model, now)

@@ -38,7 +38,7 @@ class Told:
 
 @dataclass(slots=True)
 class Tracker:
-    """`own` is the run whose program asks: it, and its children, are all that may be written. None: no such limit."""
+    """`own` is the run whose program asks: it, and what belongs to it, may be written, and no other run. None: all."""
 
     home: Home
     connection: sqlite3.Connection
@@ -85,17 +85,30 @@ def run_to_write(tracker: Tracker, run_id: str) -> Followed:
 
 
 def check_own(tracker: Tracker, run: Followed) -> None:
-    """Raise ApiError unless whoever asks may write to this run."""
-    if tracker.own is None:
+    """Raise ApiError unless whoever asks may write to this run.
+
+    A program may write to all that the same run has started, steps and nested runs: they tell one another's stories, as
+    a step that registers what another has trained.
+    """
+    if tracker.own is None or run.record.run_id == tracker.own:
         return
-    record = run.record
-    while record.run_id != tracker.own:
-        if record.parent is None:
-            raise ApiError(
-                "PERMISSION_DENIED",
-                f"A program logs to its own run, and to those it starts; run {run.record.run_id} is neither.",
-            )
-        record = run_of(tracker, record.parent).record
+    if _first_of(tracker, run.record) != _first_of(tracker, run_of(tracker, tracker.own).record):
+        raise ApiError(
+            "PERMISSION_DENIED",
+            f"A program logs to its own run, and to those that belong to it; run {run.record.run_id} does not.",
+        )
+
+
+def _first_of(tracker: Tracker, record: RunRecord) -> str:
+    """The run that was there before all others that a run belongs to; its own id where that is none."""
+    seen = {record.run_id}
+    while record.parent is not None and record.parent not in seen:
+        seen.add(record.parent)
+        try:
+            record = run_of(tracker, record.parent).record
+        except ApiError:  # it was removed
+            break
+    return record.run_id
 
 
 def tell_of(tracker: Tracker, run: Followed, *events: Mapping[str, Any], sync: bool = False) -> None:

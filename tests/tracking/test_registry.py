@@ -332,6 +332,20 @@ def test_a_run_registers_its_own_models_and_changes_no_others(tmp_path: Path) ->
         assert named(outside, "shared")["aliases"] == [{"alias": "best", "version": "2"}]
 
 
+def test_a_step_registers_what_another_step_of_the_same_run_has_trained(tmp_path: Path) -> None:
+    with orch_serving(tmp_path) as outside:
+        main = said(outside, "POST", "runs/create", {"experiment_id": "0"})["run"]["info"]["run_id"]
+        below = {"experiment_id": "0", "tags": pairs(**{"mlflow.parentRunId": main})}
+        trains, registers = (said(outside, "POST", "runs/create", below)["run"]["info"]["run_id"] for _ in range(2))
+        trained = logged_model(outside, trains)
+        said(outside, "POST", "registered-models/create", {"name": "m"})
+        with server_of(registers, outside) as inside:
+            assert register(inside, "m", trained.source) == 1
+            for run_id in (main, trains):
+                said(inside, "POST", "runs/set-tag", {"run_id": run_id, "key": "registered", "value": "1"})
+        assert numbers(outside, "m") == [1]
+
+
 def test_a_replay_registers_nothing_and_gets_the_numbers_of_its_original(tmp_path: Path) -> None:
     with orch_serving(tmp_path) as outside:
         said(outside, "POST", "registered-models/create", {"name": "m"})
