@@ -32,6 +32,7 @@ from orchestrator.execute.supervisor import Interrupted, StopRequest
 from orchestrator.inputs import check_inputs
 from orchestrator.model import RunRecord, RunSpec
 from orchestrator.paths import Home
+from orchestrator.replay_family import Family, Pair, family_of
 from orchestrator.run import index, say_how_it_ended
 from orchestrator.variables import DECIDING
 
@@ -60,6 +61,20 @@ class ReplayRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class NestedVerdict:
+    """What came of the runs that were started in the run; their outputs, metrics and parameters stand among its own,
+    behind a label. `missing`, `new` and `changed` (they ended otherwise) have the labels.
+    """
+
+    compared: int = 0
+    missing: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    note: str | None = None
+    """Why they were not compared."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What a replay came to. `host` has the facts that differ: name, recorded, replayed."""
 
@@ -78,6 +93,7 @@ class Verdict:
     """What was declared, by the project and on the command line."""
     unmatched: tuple[str, ...] = ()
     """The patterns of the command line that no output and no metric matches."""
+    nested: NestedVerdict = NestedVerdict()
 
 
 def replay(request: ReplayRequest, about: Circumstances, attachment: Attachment, *, home: Home) -> int:
@@ -118,9 +134,16 @@ def compare(run_id: str, rules: Rules, stop: StopRequest, *, home: Home) -> tupl
         if record.status not in ("finished", "failed"):
             raise OrchError(f"run {run_id} is {record.status}: there is no result to compare.")
         declared, notes = _declared(original, home)
-        found = _unless_stopped(stop, run_id, lambda: verdict(original, record, joined(rules, declared), home=home))
-        tried = [item.path for item in found.outputs], [item.name for item in found.metrics]
-        found = replace(found, unmatched=unmatched(rules, *tried))
+        family = family_of(original, record, home=home)
+        all_rules = joined(rules, declared)
+        found = _unless_stopped(stop, run_id, lambda: verdict(original, record, family, all_rules, home=home))
+        members = [
+            run for pair in (Pair("", original, record), *family.pairs) for run in (pair.original, pair.replayed)
+        ]
+        paths = {output.path for run in members for output in run.outputs}
+        found = replace(
+            found, unmatched=unmatched(rules, paths, {point.name for run in members for point in run.metrics})
+        )
         directory = RunDirectory(home.run(run_id))
         for note in notes:
             if note not in record.notes:
@@ -217,14 +240,23 @@ def _with_result(record: RunRecord) -> RunRecord:
     return record
 
 
-def verdict(original: RunRecord, record: RunRecord, rules: Rules, *, home: Home) -> Verdict:
-    """Hold a replay against its original. Raises OrchError when an output that must be read is not stored any more."""
-    outputs = compare_outputs(original, record, home=home, rules=rules)
-    metrics = compare_metrics(original, record, rules)
-    params = compare_params(original, record, home=home)
+def verdict(original: RunRecord, record: RunRecord, family: Family, rules: Rules, *, home: Home) -> Verdict:
+    """Hold a replay against its original, with the runs that each has started. Raises OrchError when an output that
+    must be read is not stored any more.
+    """
+    outputs: list[OutputVerdict] = []
+    metrics: list[MetricVerdict] = []
+    params: list[ParamVerdict] = []
+    for pair in (Pair("", original, record), *family.pairs):
+        label = f"{pair.label}: " * bool(pair.label)
+        compared = compare_outputs(pair.original, pair.replayed, home=home, rules=rules)
+        outputs += [replace(output, path=label + output.path) for output in compared]
+        metrics += [replace(m, name=label + m.name) for m in compare_metrics(pair.original, pair.replayed, rules)]
+        params += [replace(p, name=label + p.name) for p in compare_params(pair.original, pair.replayed, home=home)]
+    nested = _nested(family, original)
     codes = (original.exit_code, record.exit_code)
     results = {*(o.result for o in outputs), *(m.result for m in metrics), *(p.result for p in params)}
-    same = codes[0] == codes[1] and results <= AS_RECORDED
+    same = codes[0] == codes[1] and results <= AS_RECORDED and not (nested.missing or nested.new or nested.changed)
     asked, used = original.spec.environment, record.spec.environment
     environment = "as recorded; every file was checked"
     if asked.lock_id != used.lock_id:
@@ -232,14 +264,30 @@ def verdict(original: RunRecord, record: RunRecord, rules: Rules, *, home: Home)
     return Verdict(
         replay_of=original.run_id,
         result="reproduced" if same else "differs",
-        outputs=outputs,
-        metrics=metrics,
-        params=params,
+        outputs=tuple(outputs),
+        metrics=tuple(metrics),
+        params=tuple(params),
         exit_code=codes,
         environment=environment,
         host=tuple(_differing_facts(original.host, record.host)),
         rules=rules,
+        nested=nested,
     )
+
+
+def _nested(family: Family, original: RunRecord) -> NestedVerdict:
+    changed = tuple(
+        f"{pair.label} {_ended(pair.replayed)}, recorded {_ended(pair.original)}"
+        for pair in family.pairs
+        if _ended(pair.original) != _ended(pair.replayed)
+    )
+    if original.bundle is not None and family.new:
+        return NestedVerdict(note="a bundle has one run: those that were started inside it were not compared")
+    return NestedVerdict(len(family.pairs), family.missing, family.new, changed)
+
+
+def _ended(record: RunRecord) -> str:
+    return f"{record.status} ({record.exit_code})" if record.exit_code else record.status
 
 
 def verdict_to_json(found: Verdict) -> dict[str, Any]:

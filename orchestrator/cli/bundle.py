@@ -66,6 +66,7 @@ def create(options: Options, *, as_json: bool) -> None:
         sweep(home, connection)
         run_id = ledger.resolve_run(connection, options.run)
         short = ledger.short_id(connection, run_id)
+        inside = len(ledger.find_runs(connection, parent=run_id))
     finally:
         connection.close()
     done = create_bundle(
@@ -77,9 +78,12 @@ def create(options: Options, *, as_json: bool) -> None:
         inputs=options.inputs,
         report=tell,
     )
-    tell_notes(done.notes)
+    notes = list(done.notes)
+    if inside:
+        notes.append(f"{plural(inside, 'run')} that it started {'are' if inside > 1 else 'is'} not in the bundle")
+    tell_notes(notes)
     if as_json:
-        facts = {"members": done.members, "packages": done.packages, "size": done.size, "notes": list(done.notes)}
+        facts = {"members": done.members, "packages": done.packages, "size": done.size, "notes": notes}
         print(_json(path=str(options.output), run_id=run_id, **facts))
         return
     packages = f", {plural(done.packages, 'package')}" if done.packages else ""

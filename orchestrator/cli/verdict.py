@@ -46,11 +46,13 @@ def verdict_lines(found: Mapping[str, Any]) -> Iterator[str]:
     elif now:
         yield _labelled("exit code", f"{now}, as recorded: it failed again")
     params = found.get("params", ())  # verdicts of before have none
-    if not found["outputs"] and not found["metrics"] and not params:
+    nested = found.get("nested", {})  # nor these
+    if not found["outputs"] and not found["metrics"] and not params and not nested.get("compared"):
         yield "  there are no outputs and no metrics: only the exit code was compared"
     yield from _output_lines(found["outputs"])
     yield from _metric_lines(found["metrics"])
     yield from _param_lines(params)
+    yield from _nested_lines(nested)
     if cut := _rules_not_shown(found["outputs"]):
         yield from _block("rules", [f"{', '.join(cut)} for the others"])
     yield from _block("environment", [found["environment"]])
@@ -60,6 +62,18 @@ def verdict_lines(found: Mapping[str, Any]) -> Iterator[str]:
     for pattern in found.get("unmatched", ()):
         what = "metric" if f"{pattern}:".startswith("metrics:") else "output"
         yield from _block("note", [f"-t {visible(pattern, 200)}: there is no {what} like that"])
+
+
+def _nested_lines(nested: Mapping[str, Any]) -> Iterator[str]:
+    if nested.get("compared"):
+        yield f"  {plural(nested['compared'], 'run')} started inside it compared too"
+    for kind in ("missing", "new", "changed"):
+        labels = [visible(label, 200) for label in nested.get(kind, ())]
+        yield from (_labelled(kind, f"run {label}") for label in labels[:_OUTPUTS_SHOWN])
+        if len(labels) > _OUTPUTS_SHOWN:
+            yield f"  and {len(labels) - _OUTPUTS_SHOWN} more runs"
+    if nested.get("note"):
+        yield from _block("note", [nested["note"]])
 
 
 def terminal_lines(run_id: str) -> Iterator[str]:
