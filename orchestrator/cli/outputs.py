@@ -58,7 +58,7 @@ def _chosen_outputs(home: Home, run_id: str, patterns: Sequence[str]) -> list[Ou
         raise OrchError(f"run {run_id} has no directory any more.")
     if record.status in ("running", "orphaned"):
         raise OrchError(f"run {run_id} is {record.status}; its outputs are there when it has ended.")
-    if record.exit_code is None and record.pinned is not None:
+    if record.exit_code is None and record.pinned is not None and not record.outputs:
         raise OrchError(f"the outputs of run {run_id} were not stored: {record.reason or record.status}.")
     chosen = [o for o in record.outputs if not patterns or any(_matches(o.path, p) for p in patterns)]
     if not chosen and patterns:

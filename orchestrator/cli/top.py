@@ -20,7 +20,7 @@ def top() -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "textual":
             raise
-        raise OrchError("orch top needs Textual, which is not here; get it with: pip install 'orch[tui]'") from error
+        raise OrchError("orch top needs Textual, which is not here; get it with: pip install textual") from error
     from orchestrator.tui.state import State
 
     gc.enable()  # a dashboard stays for hours

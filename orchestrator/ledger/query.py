@@ -283,10 +283,14 @@ ORDER BY run_id DESC LIMIT :limit
 """
 
 
+_NEWEST = """
+SELECT run_id FROM runs ORDER BY bundle IS NOT NULL, spec_id IS NULL, parent IS NOT NULL, run_id DESC LIMIT 1
+"""
+
+
 def _latest(connection: sqlite3.Connection) -> str:
-    # What was imported, or only logged, is the latest only where there is nothing else.
-    newest = "SELECT run_id FROM runs ORDER BY bundle IS NOT NULL, spec_id IS NULL, run_id DESC LIMIT 1"
-    row = connection.execute(newest).fetchone()
+    # What was imported, only logged, or a step of another run is the latest only where there is nothing else.
+    row = connection.execute(_NEWEST).fetchone()
     if row is None:
         raise OrchError("there is no run yet; orch run makes one.")
     return str(row[0])

@@ -290,6 +290,6 @@ def test_without_textual_it_says_how_to_get_it(top: Callable[..., Dashboard], or
     blocked = "import sys; sys.modules['textual'] = None; sys.argv = ['orch', 'top']"
     code = f"{blocked}; from orchestrator import cli; cli.main()"
     screen = top((24, 200), (sys.executable, "-c", code))
-    screen.see(rb"orch: orch top needs Textual, which is not here; get it with: pip install 'orch\[tui\]'")
+    screen.see(rb"orch: orch top needs Textual, which is not here; get it with: pip install textual")
     assert screen.end() == 125
     assert b"Traceback" not in screen.written

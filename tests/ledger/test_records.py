@@ -302,6 +302,9 @@ def test_a_run_is_meant_by_prefix_name_or_latest(connection: sqlite3.Connection)
     for run_id, name in names.items():
         ledger.write_record(connection, running(run_id=run_id, name=name))
     assert ledger.resolve_run(connection, "latest") == three
+    ledger.write_record(connection, running(run_id="03" + "d" * 30, parent=three))
+    ledger.write_record(connection, running(run_id="04" + "d" * 30, pinned=None))
+    assert ledger.resolve_run(connection, "latest") == three
     assert ledger.resolve_run(connection, "01a") == ledger.resolve_run(connection, "01A") == one
     assert ledger.resolve_run(connection, two) == two
     assert ledger.resolve_run(connection, "best") == one
