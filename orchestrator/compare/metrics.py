@@ -27,6 +27,10 @@ class MetricVerdict:
     rules: tuple[str, ...] = ()
 
 
+SYSTEM_METRICS = "system-metrics-1"
+"""MLflow samples the machine into metrics `system/...`: what they say is of the machine, and other each time."""
+
+
 def compare_metrics(recorded: RunRecord, replayed: RunRecord, rules: Rules) -> tuple[MetricVerdict, ...]:
     """A verdict for each metric of either run, in the order of their first points; when they were logged is no matter.
 
@@ -43,6 +47,8 @@ def compare_metrics(recorded: RunRecord, replayed: RunRecord, rules: Rules) -> t
             verdicts.append(MetricVerdict(name, "equal", *values))
         elif declared.ignores_all and declared.ignore_rule:
             verdicts.append(MetricVerdict(name, "ignored", *values, rules=(declared.ignore_rule,)))
+        elif name.startswith("system/") and declared.tolerance_rule is None:
+            verdicts.append(MetricVerdict(name, "ignored", *values, rules=(SYSTEM_METRICS,)))
         elif name not in before or name not in after:
             verdicts.append(MetricVerdict(name, "missing" if name in before else "new", *values))
         elif declared.tolerance_rule is None:

@@ -80,3 +80,11 @@ def test_a_metric_that_is_ignored_is_so_when_it_is_missing_or_new_too() -> None:
         ("wait_seconds", "ignored", ("*seconds: ignore",)),
     ]
     assert compare_metrics(recorded, recorded, rules)[0].result == "equal"
+
+
+def test_what_mlflow_samples_of_the_machine_is_ignored_unless_a_rule_says_how_near_it_must_be() -> None:
+    recorded, replayed = run(("system/cpu", 10, 0), ("rmse", 1, 0)), run(("system/cpu", 90, 0), ("rmse", 1, 0))
+    first, second = compare_metrics(recorded, replayed, Rules())
+    assert (first.result, first.rules, second.result) == ("ignored", ("system-metrics-1",), "equal")
+    rules = Rules(metrics=(MetricRule("system/*", Tolerance(relative=0.1)),))
+    assert compare_metrics(recorded, replayed, rules)[0].result == "different"
