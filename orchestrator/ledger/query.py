@@ -338,8 +338,8 @@ def varying_outputs(connection: sqlite3.Connection, spec_id: str) -> list[str]:
     """The paths of outputs that are not the same in all finished runs of a spec: it is not deterministic.
 
     Runs with secrets are passed over: their values, which no record has, may have been others; and runs that were
-    imported, for nobody here saw them. So are outputs that a replay's verdict calls equivalent or ignored, and those
-    named after their run.
+    imported, for nobody here saw them. So are outputs that a replay's verdict calls equivalent or ignored, those named
+    after their run, and MLflow's file on a model, which has ids and times in it.
     """
     with telling(connection):
         rows = connection.execute(_VARYING, {"spec_id": spec_id}).fetchall()
@@ -361,6 +361,7 @@ WITH same AS (
         AND json_array_length(canonical, '$.secret_variables') = 0
 )
 SELECT path FROM outputs WHERE run_id IN (SELECT run_id FROM same) AND instr(path, run_id) = 0
+    AND path != 'MLmodel' AND path NOT LIKE '%/MLmodel'
 GROUP BY path HAVING COUNT(DISTINCT sha256) > 1 OR COUNT(*) < (SELECT COUNT(*) FROM same) ORDER BY path
 """
 

@@ -16,7 +16,7 @@ from made_records import LOCK, RECORDS, Locked, finished, made_home, made_spec, 
 
 from orchestrator import ledger
 from orchestrator.errors import OrchError
-from orchestrator.model import EnvironmentRef, Metric, RunRecord, Submodule
+from orchestrator.model import EnvironmentRef, Metric, Output, RunRecord, Submodule
 from orchestrator.paths import Home
 from orchestrator.records import record_to_json, spec_id
 
@@ -247,6 +247,14 @@ def test_runs_are_found_newest_first(connection: sqlite3.Connection) -> None:
     assert found(experiment="none") == []
     assert found(status="running", name="n0") == [4, 2, 0]
     assert found(replay_of=f"{1:032x}") == found(parent=f"{2:032x}") == [9]
+
+
+def test_what_mlflow_writes_its_ids_into_makes_nothing_vary(connection: sqlite3.Connection) -> None:
+    for digit in "ab":
+        paths = ("artifacts/model/MLmodel", "artifacts/model/model.pkl")
+        outputs = tuple(Output(path, digit * 64, 1, 0o644) for path in paths)
+        ledger.write_record(connection, finished(outputs=outputs))
+    assert ledger.varying_outputs(connection, spec_id(finished().spec)) == ["artifacts/model/model.pkl"]
 
 
 def test_a_row_of_the_list_says_what_the_record_says(connection: sqlite3.Connection) -> None:
