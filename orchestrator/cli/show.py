@@ -145,10 +145,14 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
     elif run["status"] == "orphaned":
         pids = " ".join(map(str, processes_of(run["run_id"])))
         yield "processes", f"{pids}; orch stop {run['run_id'][:16]} ends them"
+    if (run["tracking"] or {}).get("deleted"):
+        yield "deleted", "through MLflow, which can restore it: lists leave it out; orch rm removes it"
     if run["parent"]:
         yield "child of", run["parent"]
     if run["spec"]:
         yield from _spec_facts(run["spec"], packages, home)
+    elif run["parent"]:
+        yield "source", "that of the run it was logged in"
     else:
         yield "source", "nothing is known of it: it was only logged"
     yield "experiment", run["experiment"]

@@ -79,3 +79,14 @@ def test_datasets_and_models_that_the_program_logged_are_shown(home: Home, capsy
     told = capsys.readouterr().out
     assert "\ndatasets\n  wine  training  2ae0ee6a  local\n" in told
     assert "\nmodels\n  lin  ready  m-1\n" in told
+
+
+def test_what_was_deleted_through_mlflow_says_so_and_a_nested_run_where_it_is_from(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(home, ended(1))
+    add(home, ended(2, pinned=None, parent=id_at(1), tracking=Tracking(deleted=True)))
+    show(id_at(2), as_json=False)
+    told = capsys.readouterr().out
+    assert "\ndeleted      through MLflow, which can restore it" in told
+    assert "\nsource       that of the run it was logged in\n" in told
