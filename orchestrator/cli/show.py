@@ -133,6 +133,24 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
         how = f": orch replay --compare {run['run_id'][:16]} does it" if is_uncompared(run) else ""
         yield "replay of", f"{run['replay_of']}, {found['result']}{how}"
     yield "started", run["started_at"]
+    yield from _usage_facts(run, home)
+    if (run["tracking"] or {}).get("deleted"):
+        yield "deleted", "through MLflow, which can restore it: lists leave it out; orch rm removes it"
+    if run["parent"]:
+        yield "child of", run["parent"]
+    if run["spec"]:
+        yield from _spec_facts(run["spec"], packages, home)
+    else:
+        what = "that of the run it was logged in" if run["parent"] else "nothing is known of it: it was only logged"
+        yield "source", what
+    yield "experiment", run["experiment"]
+    if run["spec"]:
+        yield "host", f"{run['host'].get('hostname', '?')}, {run['host'].get('cpu', '?')}"
+        yield "spec id", run["spec_id"]
+
+
+def _usage_facts(run: dict[str, Any], home: Home) -> Iterator[tuple[str, str]]:
+    """What it used; of one that lives, who looks after it."""
     if run["usage"]["wall_seconds"] is not None:
         usage = run["usage"]
         yield (
@@ -145,20 +163,6 @@ def _facts(run: dict[str, Any], packages: int | None, home: Home) -> Iterator[tu
     elif run["status"] == "orphaned":
         pids = " ".join(map(str, processes_of(run["run_id"])))
         yield "processes", f"{pids}; orch stop {run['run_id'][:16]} ends them"
-    if (run["tracking"] or {}).get("deleted"):
-        yield "deleted", "through MLflow, which can restore it: lists leave it out; orch rm removes it"
-    if run["parent"]:
-        yield "child of", run["parent"]
-    if run["spec"]:
-        yield from _spec_facts(run["spec"], packages, home)
-    elif run["parent"]:
-        yield "source", "that of the run it was logged in"
-    else:
-        yield "source", "nothing is known of it: it was only logged"
-    yield "experiment", run["experiment"]
-    if run["spec"]:
-        yield "host", f"{run['host'].get('hostname', '?')}, {run['host'].get('cpu', '?')}"
-        yield "spec id", run["spec_id"]
 
 
 def _spec_facts(spec: dict[str, Any], packages: int | None, home: Home) -> Iterator[tuple[str, str]]:
