@@ -97,6 +97,18 @@ def find_run(home: Home, connection: sqlite3.Connection, text: str) -> str:
     raise OrchError(_ambiguous(home, connection, text, recorded, unrecorded))
 
 
+def find_live(home: Home, connection: sqlite3.Connection, text: str) -> str:
+    """As `find_run`, for who wants to end it: of several runs of a name the one that lives, where only one does."""
+    try:
+        return find_run(home, connection, text)
+    except OrchError:
+        named = ledger.find_runs(connection, name=text)
+        live = [row.run_id for row in named if row.status in ("running", "orphaned")]
+        if len(live) != 1:
+            raise
+        return live[0]
+
+
 def _ambiguous(
     home: Home, connection: sqlite3.Connection, text: str, recorded: list[str], unrecorded: list[str]
 ) -> str:

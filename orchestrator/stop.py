@@ -16,8 +16,9 @@ from orchestrator.beginning import Beginning, read_beginning
 from orchestrator.elsewhere import SILENT_SECONDS, ago, host_of, silent_seconds, way_to_end
 from orchestrator.errors import OrchError
 from orchestrator.execute.identity import identify, send_signal, state_of
-from orchestrator.execute.rundir import RunDirectory
+from orchestrator.execute.rundir import RunDirectory, now_text
 from orchestrator.execute.tree import belongs_to, processes_of
+from orchestrator.ledger.kept import live_around, logged_below
 from orchestrator.model import ProcessIdentity, RunRecord
 from orchestrator.paths import Home
 from orchestrator.report import Report, plural
@@ -65,10 +66,15 @@ class _Target:
         return self.record is not None and self.record.status in ("running", "orphaned")
 
     @property
+    def is_logged(self) -> bool:
+        """Whether it was only logged: nobody supervises it."""
+        return self.record is not None and self.record.pinned is None
+
+    @property
     def is_elsewhere(self) -> bool:
         """Whether nobody here can ask for its supervisor, or knows who that is."""
         if self.supervisor is None:
-            return self.lives and self.record is not None
+            return self.lives and self.record is not None and not self.is_logged
         return self.lives and state_of(self.supervisor) == "elsewhere"
 
 
@@ -91,16 +97,18 @@ def stop_runs(
     """End runs, all at once, and say what each is then.
 
     What still lives `grace` seconds (None: those of the run) after it was asked is killed. One that has ended is left
-    as it is. A supervisor that does not end is waited for; `report` hears of it. Raises OrchError, before anything is
-    stopped, for a run of another machine.
+    as it is. A supervisor that does not end is waited for; `report` hears of it. Of one that was only logged the end is
+    recorded, and of what was logged inside it. Raises OrchError, before anything is stopped, for a run of another
+    machine, and for one that was logged inside a run that lives.
     """
     targets = {run_id: _find(home, run_id) for run_id in run_ids}
     for target in targets.values():
-        if target.is_elsewhere:
-            way = way_to_end(home, target.directory, host_of(target.record, target.supervisor))
-            raise OrchError(f"nothing was stopped: run {target.directory.run_id} is not of this machine; {way}")
+        _refuse_to_stop(home, connection, target)
     ended = {run_id: _what_is_ended(target) for run_id, target in targets.items()}
-    waiting = list(targets.values())
+    for target in targets.values():
+        if target.is_logged and target.lives:
+            _end_logged(home, connection, target.directory.run_id)
+    waiting = [target for target in targets.values() if not target.is_logged]
     while waiting:
         asked = [_ask(target, grace) for target in waiting]
         if any(asked):
@@ -116,6 +124,32 @@ def stop_runs(
         if waiting:
             time.sleep(_POLL_SECONDS)
     return [Stopped(run_id, ended[run_id], _record_of(home, connection, run_id)) for run_id in targets]
+
+
+def _refuse_to_stop(home: Home, connection: sqlite3.Connection, target: _Target) -> None:
+    run_id = target.directory.run_id
+    if target.is_elsewhere:
+        way = way_to_end(home, target.directory, host_of(target.record, target.supervisor))
+        raise OrchError(f"nothing was stopped: run {run_id} is not of this machine; {way}")
+    if target.is_logged and target.lives and (around := live_around(connection, run_id)) is not None:
+        raise OrchError(
+            f"nothing was stopped: run {run_id} was logged inside run {around}, whose program ends it; "
+            f"orch stop {around[:16]} ends both."
+        )
+
+
+def _end_logged(home: Home, connection: sqlite3.Connection, run_id: str) -> None:
+    """Record the end of a run that was only logged, and before it of what was logged inside it.
+
+    The end that its client tells later stands.
+    """
+    for one in (*logged_below(connection, run_id), run_id):
+        directory = RunDirectory(home.run(one))
+        with journal.alone(directory.journal):
+            record = ledger.read_run(home, one, logged=False)
+            if record is not None and record.status == "running":
+                directory.record("ended", status="stopped", reason="ended by orch stop", ended_at=now_text())
+        ledger.index_run(home, connection, one)
 
 
 def give_up_runs(home: Home, connection: sqlite3.Connection, run_ids: Sequence[str]) -> list[Stopped]:
@@ -134,7 +168,8 @@ def give_up_runs(home: Home, connection: sqlite3.Connection, run_ids: Sequence[s
 def _refuse_to_give_up(home: Home, target: _Target) -> None:
     run_id, silent = target.directory.run_id, silent_seconds(home, target.directory)
     if not target.is_elsewhere:
-        raise OrchError(f"run {run_id} is of this machine, and is not given up but ended: orch stop {run_id[:16]}")
+        what = "was only logged" if target.is_logged else "is of this machine"
+        raise OrchError(f"run {run_id} {what}, and is not given up but ended: orch stop {run_id[:16]}")
     if silent < SILENT_SECONDS:
         raise OrchError(
             f"run {run_id} lives: its supervisor on {host_of(target.record, target.supervisor)} was last heard of "

@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 
 from orchestrator import ledger
-from orchestrator.beginning import find_run, newest_live, read_beginning, why_unrecorded
+from orchestrator.beginning import find_live, find_run, newest_live, read_beginning, why_unrecorded
 from orchestrator.cli import text
-from orchestrator.cli.logs import follow_logs, show_logs
+from orchestrator.cli.logs import follow_logs, refuse_logged, show_logs
 from orchestrator.cli.run import has_terminal, see, tell_detached
 from orchestrator.cli.runs import open_ledger
 from orchestrator.cli.tell import tell
@@ -78,8 +78,9 @@ def attach(wanted: str | None, *, tail: int | None, quiet: bool) -> int:
     """`orch attach`: the exit code that `orch run` ends with, 125 where nobody knows it."""
     with open_ledger() as (home, connection):
         run_id = find_run(home, connection, wanted) if wanted is not None else newest_live(home, connection)
-    if run_id is None:
-        raise OrchError("no run lives on this machine; orch attach RUN shows one that has ended.")
+        if run_id is None:
+            raise OrchError("no run lives on this machine; orch attach RUN shows one that has ended.")
+        refuse_logged(connection, run_id)
     directory = RunDirectory(home.run(run_id))
     beginning = read_beginning(directory)
     record = None if beginning else ledger.read_run(home, run_id)
@@ -126,7 +127,7 @@ def stop(wanted: Sequence[str], *, grace: float | None, now: bool, lost: bool, a
         raise UsageError("--lost ends nothing that lives; leave --now and --grace out.")
     with open_ledger() as (home, connection):
         try:
-            run_ids = list(dict.fromkeys(find_run(home, connection, item) for item in wanted))
+            run_ids = list(dict.fromkeys(find_live(home, connection, item) for item in wanted))
         except OrchError as error:
             raise OrchError(f"nothing was stopped: {error}") from error
         if lost:
@@ -155,7 +156,7 @@ def _how_it_ended(stopped: Stopped) -> str:
     if record is None:
         return f"{run} had not begun; nothing was recorded"
     if stopped.ended == "run":
-        return f"{run} is {_end_of(record)}"
+        return f"{run} is {_end_of(record)}" + ("; it was only logged: no process was ended" * (record.pinned is None))
     if stopped.ended == "comparison":
         return f"{run} is not compared with its original any more; it had ended already: {_end_of(record)}"
     return f"{run} had ended already: {_end_of(record)}"

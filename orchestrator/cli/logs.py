@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from orchestrator.elsewhere import SILENT_SECONDS, host_of, way_to_end
 from orchestrator.errors import OrchError
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory
+from orchestrator.ledger.kept import is_logged
 from orchestrator.paths import Home
 from orchestrator.plain import PlainText
 from orchestrator.sweep import fate
@@ -40,6 +42,7 @@ def logs(wanted: str | None, *, follow: bool, tail: int | None, plain: bool) -> 
     with open_ledger() as (home, connection):
         live = newest_live(home, connection) if follow and wanted is None else None
         run_id = live or (find_run if follow else find_recorded)(home, connection, wanted or "latest")
+        refuse_logged(connection, run_id)
     if follow and wanted is None:
         tell("following", f"run {run_id}")
     directory = RunDirectory(home.run(run_id))
@@ -48,6 +51,13 @@ def logs(wanted: str | None, *, follow: bool, tail: int | None, plain: bool) -> 
         follow_logs(home, directory, tail=tail, plain=plain)
     else:
         show_logs(directory, tail=tail, plain=plain)
+
+
+def refuse_logged(connection: sqlite3.Connection, run_id: str) -> None:
+    """Raise OrchError for a run that was only logged: its program is not one of ours."""
+    if is_logged(connection, run_id):
+        way = f"orch show {run_id[:16]} shows what it has."
+        raise OrchError(f"run {run_id} was only logged, and has printed nothing here; {way}")
 
 
 def _give_back_on_signals() -> None:

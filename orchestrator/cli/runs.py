@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, get_args
@@ -12,7 +13,7 @@ from orchestrator import environment, ledger
 from orchestrator.beginning import find_run
 from orchestrator.cli import text
 from orchestrator.cli.tell import tell
-from orchestrator.elsewhere import host_of, seen_on, silent_seconds
+from orchestrator.elsewhere import ago, host_of, seen_on, silent_seconds
 from orchestrator.errors import DiskFullError, UsageError
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory
@@ -23,6 +24,9 @@ from orchestrator.paths import Home, open_home
 from orchestrator.report import age, plural, project_name, seconds_since
 from orchestrator.sweep import sweep
 
+_SILENT_SECONDS = 600.0
+"""A logged run of which nobody said anything for so long may have lost who logs it."""
+
 
 def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json: bool) -> None:
     """`orch list`."""
@@ -32,7 +36,7 @@ def list_runs(experiment: str | None, status: str | None, limit: int, *, as_json
     with open_ledger() as (home, connection):
         rows = ledger.find_runs(connection, limit=limit, experiment=experiment, status=status, deleted=False)
         shown = [ledger.load_run(connection, row.run_id) for row in rows]
-        away = {run["run_id"]: said_elsewhere(home, run) for run in shown}
+        away = {run["run_id"]: said_elsewhere(home, run) or _said_silent(home, run) for run in shown}
         varying = {
             spec_id
             for spec_id in {run["spec_id"] for run in shown}
@@ -92,11 +96,16 @@ def remove(wanted: Sequence[str], *, as_json: bool) -> None:
     with open_ledger() as (home, connection):
         run_ids = [find_run(home, connection, item) for item in wanted]
         removed = []
-        for run_id in dict.fromkeys(run_ids):
-            freed = remove_run(home, connection, run_id, waiting=_say_waiting)
-            removed.append({"run_id": run_id, "freed": freed})
+        gone: set[str] = set()
+        for run_id in run_ids:
+            if run_id in gone:
+                continue
+            done = remove_run(home, connection, run_id, waiting=_say_waiting)
+            gone |= {run_id, *done.nested}
+            removed.append({"run_id": run_id, "freed": done.freed, "nested": list(done.nested)})
             if not as_json:
-                print(f"removed run {run_id}, {text.size(freed)} freed")
+                nested = f" and {plural(len(done.nested), 'nested run')}" if done.nested else ""
+                print(f"removed run {run_id}{nested}, {text.size(done.freed)} freed")
     if as_json:
         print(json.dumps(removed, indent=2))
 
@@ -164,6 +173,17 @@ def said_elsewhere(home: Home, run: dict[str, Any]) -> str:
     return f" {seen_on(host_of(record, record.supervisor), silent)}"
 
 
+def _said_silent(home: Home, run: dict[str, Any]) -> str:
+    """For a logged run that says it is running: for how long nobody has said anything of it, when that is long."""
+    if run["status"] != "running" or run["spec"] is not None:
+        return ""
+    try:
+        silent = time.time() - RunDirectory(home.run(run["run_id"])).journal.stat().st_mtime
+    except OSError:
+        return ""
+    return f", silent {ago(silent).removesuffix(' ago')}" if silent > _SILENT_SECONDS else ""
+
+
 def _list_row(
     run: dict[str, Any],
     away: str,
@@ -185,7 +205,7 @@ def _list_row(
     )
     return [
         text.visible(run["name"] or ""),
-        status + (away.partition(",")[0] if narrow else away),
+        status + (away.partition(", seen")[0] if narrow else away),
         age(run["started_at"]),
         _took(run),
         text.visible(project_name(source.get("url"), source.get("subdir"))) + commit,

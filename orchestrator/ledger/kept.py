@@ -32,6 +32,52 @@ WHERE spec_id IS NOT NULL AND status NOT IN ('running', 'orphaned')
 """
 
 
+def is_logged(connection: sqlite3.Connection, run_id: str) -> bool:
+    """Whether a run of the ledger was only logged: it has no supervisor, and no program of ours."""
+    query = "SELECT EXISTS (SELECT 1 FROM runs WHERE run_id = ? AND spec_id IS NULL)"
+    with telling(connection):
+        return bool(connection.execute(query, (run_id,)).fetchone()[0])
+
+
+def logged_running(connection: sqlite3.Connection) -> list[str]:
+    """The ids of the runs that are only logged and say that they are running: their journals may have more to tell."""
+    with telling(connection):
+        rows = connection.execute("SELECT run_id FROM runs WHERE status = 'running' AND spec_id IS NULL").fetchall()
+    return [row[0] for row in rows]
+
+
+def logged_below(connection: sqlite3.Connection, run_id: str) -> list[str]:
+    """The ids of the logged runs that were begun in a run, and in those again; not of steps and what is in them."""
+    with telling(connection):
+        return [row[0] for row in connection.execute(_LOGGED_BELOW, {"run_id": run_id})]
+
+
+_LOGGED_BELOW = """
+WITH RECURSIVE below(id) AS (
+    SELECT run_id FROM runs WHERE parent = :run_id AND spec_id IS NULL
+    UNION SELECT run_id FROM runs JOIN below ON runs.parent = below.id WHERE spec_id IS NULL
+)
+SELECT id FROM below WHERE id != :run_id ORDER BY id DESC
+"""
+
+
+def live_around(connection: sqlite3.Connection, run_id: str) -> str | None:
+    """The run whose program has begun a logged one, where that lives by the ledger; of two, the nearer."""
+    with telling(connection):
+        row = connection.execute(_LIVE_AROUND, (run_id,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+_LIVE_AROUND = """
+WITH RECURSIVE above(id) AS (
+    SELECT parent FROM runs WHERE run_id = ? AND spec_id IS NULL
+    UNION SELECT parent FROM above JOIN runs ON runs.run_id = above.id WHERE spec_id IS NULL
+)
+SELECT run_id FROM above JOIN runs ON runs.run_id = above.id
+WHERE spec_id IS NOT NULL AND status IN ('running', 'orphaned')
+"""
+
+
 def uncompared_runs(connection: sqlite3.Connection) -> list[str]:
     """The ids of the replays that have ended here, and have no verdict: one may be in the making."""
     query = (

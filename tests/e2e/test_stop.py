@@ -253,4 +253,4 @@ def test_what_was_stopped_and_removed_is_told_to_scripts_too(make: Callable[[str
     stopped = {"run_id": run_id, "ended": "run", "status": "stopped", "reason": "stopped by SIGTERM"}
     assert orch_json("stop", run_id) == [stopped]
     assert orch_json("stop", run_id) == [stopped | {"ended": "nothing"}]
-    assert orch_json("rm", run_id) == [{"run_id": run_id, "freed": 0}]
+    assert orch_json("rm", run_id) == [{"run_id": run_id, "freed": 0, "nested": []}]
