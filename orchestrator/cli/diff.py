@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from orchestrator import ledger
@@ -59,10 +60,20 @@ def _read(home: Home, *wanted: str) -> list[RunRecord]:
             record = ledger.read_run(home, run_id)
             if record is None:
                 raise OrchError(f"run {run_id} has no directory any more.")
-            records.append(record)
+            records.append(_with_its_program(home, record))
         return records
     finally:
         connection.close()
+
+
+def _with_its_program(home: Home, record: RunRecord) -> RunRecord:
+    """A nested run that was only logged is of the program of the run around it, on its machine."""
+    around: RunRecord | None = record
+    seen: set[str] = set()
+    while around is not None and around.pinned is None and around.parent not in (None, *seen):
+        seen.add(str(around.parent))
+        around = ledger.read_run(home, str(around.parent), logged=False)
+    return record if around is None else replace(record, pinned=around.pinned, host=around.host)
 
 
 # --- for scripts --------------------------------------------------------------------------------------------------

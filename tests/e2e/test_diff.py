@@ -12,8 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from made_records import finished, write_journal
 
 from e2e.conftest import CONDA_YAML, ORCH, SIX_YAML, git, mlproject, orch, orch_json
+from orchestrator.model import Metric
+from orchestrator.paths import open_home
 
 Make = Callable[..., Path]
 
@@ -265,3 +268,29 @@ def test_wrong_names_are_told(project: Path) -> None:
     orch("run", project.as_uri(), "-q")
     assert "no run has an id that begins with 'nothing'" in orch("diff", "latest", "nothing", code=125).stderr
     orch("diff", "latest", code=2)
+
+
+def test_nested_runs_are_of_the_program_of_their_run(project: Path, orch_home: Path) -> None:
+    run_id = orch_json("run", project, "-q")["run_id"]
+    home = open_home()
+    children = []
+    for depth, loss in (("1", 0.5), ("2", 0.25)):
+        point = Metric("loss", loss, 0, 1)
+        nested = finished(
+            pinned=None, exit_code=None, parent=run_id, params={"depth": depth}, metrics=(point,), outputs=(), host={}
+        )
+        write_journal(home, nested)
+        children.append(nested.run_id)
+    orch("list")
+    assert sections(orch("diff", *children, code=1).stdout) == {
+        "logged parameters": ["~ depth  1 -> 2"],
+        "metrics": ["~ loss  0.5 -> 0.25"],
+    }
+
+
+def test_what_was_only_logged_outside_of_any_run_has_no_program(project: Path, orch_home: Path) -> None:
+    home = open_home()
+    alone = finished(pinned=None, exit_code=None, outputs=())
+    write_journal(home, alone)
+    orch("list")
+    assert "was only logged" in orch("diff", alone.run_id, alone.run_id, code=125).stderr
