@@ -14,12 +14,14 @@ from orchestrator.source.location import Folder, parse_location
 
 
 def run_around(environ: Mapping[str, str], home: Home) -> RunRecord | None:
-    """The run of this home in whose program this process is; None outside of any."""
+    """The run of this home in whose program this process is, also when its supervisor died; None outside of any."""
     run_id = environ.get("ORCH_RUN_ID", "")
     if not (len(run_id) == 32 and run_id.isalnum() and home.run(run_id).is_dir()):
         return None
     record = ledger.read_run(home, run_id, logged=False)
-    return record if record is not None and record.status == "running" and record.pinned is not None else None
+    if record is None or record.pinned is None or record.status not in ("running", "orphaned"):
+        return None
+    return record
 
 
 def source_inside(around: RunRecord, text: str, revision: str | None, home: Home) -> Resolved | None:

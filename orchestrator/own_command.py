@@ -14,7 +14,7 @@ _SCRIPT = """\
 #!/bin/sh
 # The run's own variables are for the Python of its environment.
 unset PYTHONPATH PYTHONHOME PYTHONNOUSERSITE
-exec {python} -P -m orchestrator "$@"
+exec {python} -P -c 'import sys; sys.argv[0] = "orch"; from orchestrator.cli import main; main()' "$@"
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import time
@@ -14,6 +15,8 @@ from orchestrator.execute.events import EventReader
 from orchestrator.execute.identity import state_of
 from orchestrator.execute.rundir import RunDirectory, now_text
 from orchestrator.execute.tree import processes_of
+from orchestrator.ledger.news import index_news
+from orchestrator.ledger.rebuild import UnreadableError
 from orchestrator.model import RunRecord, Status
 from orchestrator.paths import Home
 from orchestrator.tracked import ENDED_FIRST
@@ -49,28 +52,42 @@ def fate(record: RunRecord) -> Literal["supervised", "orphaned", "lost", "ended"
     return "orphaned" if alive or processes_of(record.run_id) else "lost"
 
 
+def begun_in(home: Home, run_id: str) -> str | None:
+    """The run whose program began to log this one, and which it can't outlive.
+
+    None for a run that somebody else logs, whatever its parent is. Raises OrchError when its journal can't be read.
+    """
+    events, _ = journal.read(RunDirectory(home.run(run_id)).journal, without="logged")
+    return next((event.get("inside") for event in events if event.get("event") == "created"), None)
+
+
 def _look_after(home: Home, connection: sqlite3.Connection, run_id: str) -> None:
     try:
-        record = ledger.read_run(home, run_id)
+        record = ledger.read_run(home, run_id, logged=False)
         has_news = record is not None and _settle(home, record)
     except OrchError:
         return  # a damaged journal: `orch ledger rebuild` says which, and nothing is guessed
-    if record is None:
-        ledger.remove_run(connection, run_id)
-        _remove_if_abandoned(home, RunDirectory(home.run(run_id)))
-    elif has_news:
-        ledger.index_run(home, connection, run_id)
+    with contextlib.suppress(UnreadableError):
+        if record is None:
+            ledger.remove_run(connection, run_id)
+            _remove_if_abandoned(home, RunDirectory(home.run(run_id)))
+        elif has_news:
+            index_news(home, connection, run_id)
 
 
 def _end_left_behind(home: Home, connection: sqlite3.Connection, run_id: str) -> None:
     """End what a program began to log, when its run has ended, and its server was killed with the supervisor."""
     directory = RunDirectory(home.run(run_id))
     try:
+        around = begun_in(home, run_id)
+        program = None if around is None else ledger.read_run(home, around, logged=False)
+        if around is None or (program is not None and program.status in ("running", "orphaned")):
+            return
         with journal.alone(directory.journal):
             record = ledger.read_run(home, run_id, logged=False)
             if record is not None and record.status == "running":
                 directory.record("ended", status="failed", reason=ENDED_FIRST, ended_at=now_text())
-        ledger.index_run(home, connection, run_id)
+        index_news(home, connection, run_id)
     except DiskFullError:
         raise
     except OrchError:
@@ -99,7 +116,7 @@ def _settle(home: Home, record: RunRecord) -> bool:
     directory = RunDirectory(home.run(record.run_id))
     with journal.alone(directory.journal):
         # It may have ended, or somebody else have seen its end, between our reading and our look at its process.
-        record = ledger.read_run(home, record.run_id) or record
+        record = ledger.read_run(home, record.run_id, logged=False) or record
         found = fate(record)
         if found == "lost":
             record_end(home, directory, "lost", "its supervisor was killed")

@@ -49,7 +49,8 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SECRET_SHAPE = re.compile(
     r"(?<![A-Za-z0-9])((gh[pousr]|github_pat|glpat|hf|npm|pypi|sk_live|xox[abprs])[_-][A-Za-z0-9_-]{16,}"
     r"|sk-((proj|ant|or)-)?[A-Za-z0-9]{20,}|(AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])|AIza[A-Za-z0-9_-]{30,})"
-    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+"
+    # What looks ahead sees to it that each word is gone through once, however long it is.
+    r"|(?<![\w-])(?=[\w-]+\.[\w-]{8,}\.[\w-])[\w-]*?eyJ[\w-]{8,}\.[\w-]+\.[\w-]+"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r"|://[^/@:\s]*:[^@/\s]+@"
     r"|[?&](X-Amz-Signature|X-Goog-Signature|sig|signature|token|access_token|api_?key)=",
@@ -64,22 +65,25 @@ def fixed_variables(commit_time: int) -> dict[str, str]:
 
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
-_OWN_TRACKING_URI = "ORCH_TRACKING_URI"
 _OF_A_RUN = (TRACKING_URI, "MLFLOW_TRACKING_TOKEN", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID")
+_COPY = "ORCH_"
+"""What stands before the name of the copy of each, by which those that are still the run's are known."""
 
 
 def tracking_variables(url: str, token: str, run_id: str, experiment_id: str) -> dict[str, str]:
     """The variables by which MLflow's clients find the tracking server of a run, and the run."""
-    return {**dict(zip(_OF_A_RUN, (url, token, run_id, experiment_id), strict=True)), _OWN_TRACKING_URI: url}
+    told = dict(zip(_OF_A_RUN, (url, token, run_id, experiment_id), strict=True))
+    return told | {_COPY + name: value for name, value in told.items()}
 
 
 def host_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Those of `environ` that are the host's and passed on.
 
-    Inside a run the tracking server of that is not the user's choice for the next one.
+    Inside a run its tracking server is not the user's choice for the next one, and its token is for nobody else.
     """
-    if environ.get(TRACKING_URI, "") == environ.get(_OWN_TRACKING_URI):
-        environ = {name: value for name, value in environ.items() if name not in _OF_A_RUN}
+    own = environ.get(TRACKING_URI, "") == environ.get(_COPY + TRACKING_URI)
+    gone = {name for name in _OF_A_RUN if own or environ.get(name) == environ.get(_COPY + name)}
+    environ = {name: value for name, value in environ.items() if name not in gone}
     exact = {name for name in HOST if not name.endswith("*")}
     prefixes = tuple(name[:-1] for name in HOST if name.endswith("*"))
     return {name: value for name, value in environ.items() if name in exact or name.startswith(prefixes)}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from made_records import finished, made_home, made_spec, running, write_journal
 
+from orchestrator import journal
+from orchestrator.execute.identity import identify
 from orchestrator.model import RunRecord
 from orchestrator.nested import run_around, source_inside
 from orchestrator.paths import Home
@@ -38,6 +41,18 @@ def test_a_process_is_in_the_run_that_its_variable_names(home: Home, around: Run
 def test_a_variable_that_names_no_run_of_this_home_is_nothing(home: Home, around: RunRecord, named: str) -> None:
     assert run_around({"ORCH_RUN_ID": named}, home) is None
     assert run_around({}, home) is None
+
+
+def test_a_run_whose_supervisor_died_still_has_its_program(home: Home) -> None:
+    me = identify(os.getpid())
+    assert me is not None
+    orphan = running(supervisor=replace(me, start=me.start - 1))
+    path = write_journal(home, orphan)
+    for status in ("running", "orphaned"):  # before and after somebody has seen it
+        found = run_around({"ORCH_RUN_ID": orphan.run_id}, home)
+        assert found is not None
+        assert (found.run_id, found.status) == (orphan.run_id, status)
+        journal.append(path, [{"event": "orphaned"}])
 
 
 def test_a_run_that_has_ended_has_no_program_any_more(home: Home) -> None:

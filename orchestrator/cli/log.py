@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -34,7 +35,10 @@ def log_tag(name: str, value: str) -> None:
 
 
 def log_artifact(path: Path, name: str | None) -> None:
-    """`orch log artifact`: a copy of a file, or of a folder, among the run's artifacts."""
+    """`orch log artifact`: a copy of a file, or of a folder, among the run's artifacts.
+
+    As with MLflow, a file takes the place of one that is there, and a folder is added to one that is there.
+    """
     from orchestrator.paths import stays_below
 
     folder = os.environ.get("ORCH_ARTIFACTS")
@@ -43,15 +47,44 @@ def log_artifact(path: Path, name: str | None) -> None:
     name = path.resolve().name if name is None else name
     if not stays_below(name):
         raise UsageError(f"--as takes a path below the run's artifacts, not {name!r}.")
-    target = Path(folder) / name
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            shutil.copytree(path, target, symlinks=True, dirs_exist_ok=True)
-        else:
-            shutil.copy2(path, target)
-    except (OSError, shutil.Error) as error:
+        source, target = path.resolve(strict=True), Path(folder)
+        if target.resolve().is_relative_to(source):
+            raise UsageError(f"{path} holds the run's artifacts: name what is to be one.")
+        for part in Path(name).parts[:-1]:
+            target /= part
+            _make_folder(target)
+        _copy(source, target / Path(name).name)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         raise OrchError(f"{path} can't be copied to the run's artifacts: {_said(error)}.") from error
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Put a file in place of what is there, or a folder beside it. Links are copied as such: nothing is written
+    through one.
+    """
+    if source.is_dir() and not source.is_symlink():
+        _make_folder(target)
+        for entry in sorted(source.iterdir()):
+            _copy(entry, target / entry.name)
+        return
+    aside = target.with_name(f".orch-{os.getpid()}")
+    try:
+        if source.is_symlink():
+            aside.symlink_to(source.readlink())
+        elif source.is_file():
+            shutil.copy2(source, aside)
+        else:
+            raise shutil.SpecialFileError(f"{source} is no regular file")
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_symlink():
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a link, and nothing is written through one")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _tell(event: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, get_args
 
 from orchestrator import environment, ledger
@@ -21,7 +22,7 @@ from orchestrator.ledger.browse import lacks_verdict
 from orchestrator.ledger.query import VERDICTS
 from orchestrator.model import Status
 from orchestrator.paths import Home, open_home
-from orchestrator.report import age, plural, project_name, seconds_since
+from orchestrator.report import age, plural, project_name, seconds_since, seldom
 from orchestrator.sweep import sweep
 
 _SILENT_SECONDS = 600.0
@@ -115,14 +116,21 @@ def _say_waiting() -> None:
 
 
 def rebuild(*, as_json: bool) -> None:
-    """`orch ledger rebuild`."""
-    from orchestrator.report import silent
+    """`orch ledger rebuild`. It ends with exit code 1 when it had to leave something out."""
+    home, is_whole = open_home(), True
 
-    home = open_home()
-    count = ledger.rebuild(home, report=silent, packages=lambda lock_id: environment.locked_packages(home, lock_id))
+    def listen(phase: str, text: str, *, done: int | None = None, total: int | None = None) -> None:
+        nonlocal is_whole
+        is_whole = is_whole and done is not None
+        tell(phase, text, done=done, total=total)
+
+    packages = partial(environment.locked_packages, home)
+    count = ledger.rebuild(home, report=seldom(listen), packages=packages)
     print(
         json.dumps({"ledger": str(home.ledger), "runs": count}) if as_json else f"{home.ledger}: {plural(count, 'run')}"
     )
+    if not is_whole:
+        raise SystemExit(1)
 
 
 def print_record(home: Home, run_id: str) -> None:

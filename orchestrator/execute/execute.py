@@ -287,8 +287,9 @@ def _tracked(
     program: Program, about: Circumstances, directory: RunDirectory, prefix: Prefix, home: Home, log: _Log
 ) -> Iterator[Program]:
     """The program with what it needs to log through MLflow, where its environment has that."""
-    from orchestrator.execute.tracking import PLUGIN, TrackedRun, tracking_server, wants_tracking
+    from orchestrator.execute.tracking import PLUGIN, TrackedRun, tracked_elsewhere, tracking_server, wants_tracking
 
+    log.note(*tracked_elsewhere(prefix.path, program.variables, about.environ))
     if not wants_tracking(prefix.path, program.variables):
         yield program
         return

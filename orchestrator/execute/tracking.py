@@ -19,7 +19,7 @@ from pathlib import Path
 
 from orchestrator.execute.rundir import RunDirectory
 from orchestrator.paths import Home
-from orchestrator.variables import TRACKING_URI, tracking_variables
+from orchestrator.variables import TRACKING_URI, host_variables, tracking_variables, without_secrets
 
 _END_SECONDS = 15.0
 """For how long the end of a server is waited for: it takes what was sent, and tells the ledger."""
@@ -42,8 +42,22 @@ PLUGIN = Path(__file__).parents[1] / "tracking" / "plugin"
 
 def wants_tracking(prefix: Path, variables: Mapping[str, str]) -> bool:
     """Whether the environment has MLflow, of any language, and the user did not say where it logs to."""
-    if variables.get(TRACKING_URI):
-        return False
+    return not variables.get(TRACKING_URI) and _has_mlflow(prefix)
+
+
+def tracked_elsewhere(prefix: Path, variables: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
+    """A note, where the program logs to another server because the caller's variables, `environ`, happen to name it.
+
+    Who has asked for it with `--env` knows it.
+    """
+    uri = variables.get(TRACKING_URI, "")
+    if not uri or host_variables(environ).get(TRACKING_URI) != uri or not _has_mlflow(prefix):
+        return []
+    shown = without_secrets({TRACKING_URI: uri})[TRACKING_URI] or "another server"
+    return [f"{TRACKING_URI} is set: what the program logs through MLflow goes to {shown}, not into this run."]
+
+
+def _has_mlflow(prefix: Path) -> bool:
     places = ("lib/python3*/site-packages/mlflow", "lib/R/library/mlflow", "conda-meta/*mlflow*.json")
     return any(True for place in places for _ in prefix.glob(place))
 

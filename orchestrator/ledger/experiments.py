@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,17 +65,45 @@ def change_experiment(home: Home, connection: sqlite3.Connection, identity: str,
 def put_experiments(connection: sqlite3.Connection, home: Home) -> None:
     """Make the ledger say of all experiments what their journal says."""
     events, _ = journal.read(home.root / EXPERIMENTS)
+    names = _names(events)
     with transaction(connection):
+        # A name may have gone from one experiment to another: all are let go before any is given.
+        let_go = "UPDATE experiments SET name = char(0) || experiment_id WHERE experiment_id = ?"
+        connection.executemany(let_go, ((identity,) for identity in names))
+        connection.executemany(_NAME, ((identity, to_text(name)) for identity, name in names.items()))
         for event in events:
-            _apply(connection, event)
+            _apply(connection, {**event, "name": None} if event.get("event") == "changed" else event)
+
+
+_NAME = """
+INSERT INTO experiments (experiment_id, name) VALUES (?, ?)
+ON CONFLICT (experiment_id) DO UPDATE SET name = excluded.name
+"""
+
+
+def _names(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The last name of each experiment that was made or renamed."""
+    names: dict[str, str] = {}
+    for event in events:
+        name, identity = event.get("name"), event.get("experiment_id")
+        if isinstance(name, str) and event.get("event") == "created":
+            names.setdefault(experiment_id(name), name)
+        elif isinstance(name, str) and event.get("event") == "changed" and isinstance(identity, str):
+            names[identity] = name
+    return names
 
 
 def find_experiment(
     connection: sqlite3.Connection, *, name: str | None = None, identity: str | None = None
 ) -> Experiment | None:
-    """The experiment of this name or id, or None. The default one is always there."""
+    """The experiment of this name or id, or None. The default one is always there.
+
+    The name that it was made with still means it when it has another, as it does in the records of its runs.
+    """
+    made = identity if name is None else experiment_id(name)
     with telling(connection):
-        row = connection.execute(f"{_SELECT} WHERE name = ? OR experiment_id = ?", (to_text(name), identity)).fetchone()
+        query = f"{_SELECT} WHERE name = ?1 OR experiment_id = ?2 ORDER BY name = ?1 DESC"
+        row = connection.execute(query, (to_text(name), made)).fetchone()
         if row is None:
             default = identity == "0" or name == DEFAULT_EXPERIMENT
             return Experiment("0", DEFAULT_EXPERIMENT, False, None, None, {}) if default else None
@@ -127,7 +155,11 @@ def _apply(connection: sqlite3.Connection, event: Mapping[str, Any]) -> None:
         connection.execute("DELETE FROM experiment_tags WHERE experiment_id = ? AND key = ?", (identity, to_text(key)))
         if value is not None:
             row = (identity, to_text(key), to_text(value))
-            connection.execute("INSERT INTO experiment_tags VALUES (?, ?, ?)", row)
+            connection.execute(_TAG, row)
+
+
+# One that only its runs told of is not there before them, nor when they were removed.
+_TAG = "INSERT INTO experiment_tags SELECT experiment_id, ?2, ?3 FROM experiments WHERE experiment_id = ?1"
 
 
 def _now() -> int:

@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from orchestrator import journal
@@ -32,11 +32,15 @@ JOURNAL = "journal.jsonl"
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
+class UnreadableError(OrchError):
+    """The journal of a run can't be read, or has a damaged event."""
+
+
 def read_run(home: Home, run_id: str, *, logged: bool = True) -> RunRecord | None:
     """The record that the journal of a run tells; None for a run that was removed or has no spec yet.
 
     Without `logged` it lacks what its program logged, which may be much. Lines that can't be read are passed over.
-    Raises OrchError when `run_id` is none or an event is damaged.
+    Raises OrchError when `run_id` is none, and UnreadableError when the journal can't be read or an event is damaged.
     """
     return _read(home, run_id, logged=logged)[0]
 
@@ -92,11 +96,22 @@ def _read(home: Home, run_id: str, *, logged: bool = True) -> tuple[RunRecord | 
     if not _RUN_ID.fullmatch(run_id):
         raise OrchError(f"{run_id!r} is no run id: 32 lower-case hex digits are.")
     path = home.run(run_id) / JOURNAL
-    events, broken = journal.read(path, without=None if logged else "logged")
-    try:
+    with reading(path):
+        events, broken = journal.read(path, without=None if logged else "logged")
         return record_from_journal(run_id, events), broken
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """While a journal is read, and what it tells made a record: what goes wrong is an UnreadableError."""
+    try:
+        yield
+    except OrchError as error:
+        raise UnreadableError(str(error)) from error
+    except OSError as error:
+        raise UnreadableError(f"the journal {path} can't be read: {error.strerror}.") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise OrchError(f"the journal {path} is damaged: {type(error).__name__}: {error}.") from error
+        raise UnreadableError(f"the journal {path} is damaged: {type(error).__name__}: {error}.") from error
 
 
 def _run_ids(home: Home) -> list[str]:

@@ -20,8 +20,11 @@ from orchestrator.questions.vocabulary import EXPERIMENTS, LISTS, MODELS, PRESEN
 
 __all__ = ["EXPERIMENTS", "MODELS", "RUNS", "Comparison", "FilterError", "Order", "parse_filter", "parse_order_by"]
 
-MOST_COMPARISONS, MOST_ORDERS, LONGEST_PATTERN = 100, 16, 10_000
+MOST_COMPARISONS, MOST_ORDERS = 100, 16
 """SQLite has limits of its own, and says less clearly what they are."""
+
+LONGEST, LONGEST_PATTERN = 100_000, 500
+"""Characters. To read a text takes 150 times its memory, and a pattern is tried at each place of a value."""
 
 LONGEST_TOLD = 60
 """Characters of a name in an error."""
@@ -73,7 +76,7 @@ def _printable(text: str) -> str:
 
 def parse_filter(text: str, vocabulary: Vocabulary = RUNS) -> tuple[Comparison, ...]:
     """The comparisons that must all hold; none of an empty text. Raises FilterError."""
-    reader, found = _Reader(text, "filter"), list[Comparison]()
+    reader, found = _reader(text, "filter"), list[Comparison]()
     reader.take(_SPACE)
     while not reader.ended:
         if found and reader.take(_AND) is None:
@@ -90,7 +93,7 @@ def parse_order_by(texts: Sequence[str], vocabulary: Vocabulary = RUNS) -> tuple
     """What each text orders by, the first one first. Raises FilterError, also for a field that is named twice."""
     found: list[Order] = []
     for text in texts:
-        order = _order(_Reader(text, "order"), vocabulary)
+        order = _order(_reader(text, "order"), vocabulary)
         if any((order.entity, order.key) == (other.entity, other.key) for other in found):
             raise FilterError("the results are already ordered by this", "order", text, order.position)
         found.append(order)
@@ -138,6 +141,13 @@ class _Reader:
 
     def fail(self, sentence: str, position: int | None = None) -> NoReturn:
         raise FilterError(sentence, self.what, self.text, self.at if position is None else position)
+
+
+def _reader(text: str, what: str) -> _Reader:
+    reader = _Reader(text, what)
+    if len(text) > LONGEST:
+        reader.fail(f"{'an' if what == 'order' else 'a'} {what} has at most {LONGEST} characters", LONGEST)
+    return reader
 
 
 def _behind_comparison(reader: _Reader) -> str:

@@ -123,21 +123,18 @@ def _tagged(key: str, column: str) -> str:
 _NAME = f"coalesce(nullif(runs.name, ''), substr(runs.run_id, 1, {SHORT_ID:d}))"
 _USER = "json_extract(runs.host_more, '$.variables.USER')"
 
-RESERVED = {
-    "mlflow.runName": _NAME,
-    **{
-        key: _tagged(key, column)
-        for key, column in (
-            ("mlflow.user", f"CASE WHEN runs.url != '' THEN {_USER} END"),
-            ("mlflow.parentRunId", "runs.parent"),
-            ("mlflow.project.entryPoint", "runs.entry_point"),
-            ("mlflow.source.git.commit", "runs.commit_id"),
-            ("mlflow.source.git.repoURL", "runs.url"),
-            ("mlflow.source.name", "runs.url || CASE runs.subdir WHEN '' THEN '' ELSE '#' || runs.subdir END"),
-            ("mlflow.source.type", "CASE WHEN runs.url != '' THEN 'PROJECT' END"),
-        )
-    },
+OWN_TAGS = {
+    "mlflow.user": f"CASE WHEN runs.url != '' THEN {_USER} END",
+    "mlflow.parentRunId": "runs.parent",
+    "mlflow.project.entryPoint": "runs.entry_point",
+    "mlflow.source.git.commit": "runs.commit_id",
+    "mlflow.source.git.repoURL": "runs.url",
+    "mlflow.source.name": "runs.url || CASE runs.subdir WHEN '' THEN '' ELSE '#' || runs.subdir END",
+    "mlflow.source.type": "CASE WHEN runs.url != '' THEN 'PROJECT' END",
 }
+"""What MLflow says in tags, and orch in fields of its own: an expression over a row of `runs`, for each tag."""
+
+RESERVED = {"mlflow.runName": _NAME, **{key: _tagged(key, column) for key, column in OWN_TAGS.items()}}
 """The tags that are columns of a run. A tag that it was given comes first, but for its name, which has one place."""
 
 _INDEXED = {"mlflow.parentRunId": "parent", "mlflow.source.git.commit": "commit_id"}

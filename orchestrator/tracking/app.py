@@ -6,6 +6,7 @@ import contextlib
 import hmac
 import json
 import os
+import re
 import sys
 import traceback
 from base64 import b64decode
@@ -30,6 +31,18 @@ _API, _FILES = "/api/2.0/mlflow/", "/api/2.0/mlflow-artifacts/artifacts"
 _LARGEST_BODY = 64 * 2**20
 """Bytes of a JSON body. A batch of MLflow's has at most 1 MiB; what it says of a model may have more."""
 _JSON = ("application/json", "text/json")
+_HOST = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]+)(:[0-9]{1,5})?")
+_ABOUT = """\
+This is orch server: the MLflow tracking API of a ledger of runs, for programs.
+It has no pages. On the machine where it runs, these look into the ledger:
+
+  orch list        the runs, newest first
+  orch show RUN    one run: what decided it, and what came of it
+  orch top         a dashboard of what lives, the history and the logs
+"""
+"""For who follows the link to a page of a run that MLflow's client prints. It tells nothing of the ledger."""
+_CHOSEN = "x-orch-experiment"
+"""The id of the experiment that the program has set, as its MLflow knows it (plugin/orch_mlflow.py); empty for none."""
 
 Handler = Callable[[Tracker, Asked], dict[str, Any]]
 
@@ -78,13 +91,20 @@ _MULTIPART = "/api/2.0/mlflow-artifacts/mpu/"
 
 
 def make_app(tracker: Tracker, *, token: str | None, hosts: frozenset[str], version: str) -> Starlette:
-    """The application. `token` must come with each request; `hosts` are the names by which it may be called."""
+    """The application.
+
+    `token` must come with each request. `hosts` are the names by which it may be called: on the port that they have, or
+    by those without one on any.
+    """
 
     async def answer(request: Request) -> Response:
         try:
             if request.scope["path"] == "/health":
                 return Response("OK", media_type="text/plain")
-            _check_caller(request, token, hosts)
+            _check_host(request, hosts)
+            if request.scope["path"] == "/" and request.method in ("GET", "HEAD"):
+                return Response(_ABOUT, media_type="text/plain")
+            _check_caller(request, token)
             return await _answer(tracker, request, version)
         except ApiError as error:
             return _refusal(error)
@@ -113,18 +133,28 @@ def _refusal(error: ApiError) -> Response:
 # --- who may ask ------------------------------------------------------------------------------------------------
 
 
-def _check_caller(request: Request, token: str | None, hosts: frozenset[str]) -> None:
-    """Raise ApiError for a page of another site in the user's browser, and for who does not know the token."""
-    host = request.headers.get("host", "").lower()
-    if host not in hosts:
+def _check_host(request: Request, hosts: frozenset[str]) -> None:
+    """Raise ApiError for a page whose name was made to lead here (DNS rebinding): it sends its own name."""
+    host = _host_of(request)
+    called = _HOST.fullmatch(host)
+    if called is None or hosts.isdisjoint((host, called[1])):
         raise ApiError("PERMISSION_DENIED", f"This server is not called {host!r}.")
+
+
+def _check_caller(request: Request, token: str | None) -> None:
+    """Raise ApiError for a page of another site in the user's browser, and for who does not know the token."""
     origin = request.headers.get("origin")
-    if origin not in (None, f"http://{host}") or request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+    own = (None, f"http://{_host_of(request)}")
+    if origin not in own or request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         raise ApiError("PERMISSION_DENIED", "Pages of other sites may ask nothing here.")
     if token is not None and not hmac.compare_digest(_token_of(request).encode(), token.encode()):
         raise ApiError(
             "UNAUTHENTICATED", "The token is missing or wrong: set MLFLOW_TRACKING_TOKEN to that of the server."
         )
+
+
+def _host_of(request: Request) -> str:
+    return request.headers.get("host", "").lower()
 
 
 def _token_of(request: Request) -> str:
@@ -163,7 +193,10 @@ async def _answer(tracker: Tracker, request: Request, version: str) -> Response:
 async def _answer_call(tracker: Tracker, request: Request, call: str) -> Response:
     method = request.method
     if handler := _CALLS.get((method, call)):
-        return _json(handler(tracker, await _asked(request)))
+        asked = await _asked(request)
+        if (chosen := request.headers.get(_CHOSEN)) is not None:  # our plugin knows; of others it is guessed
+            tracker.chosen = chosen or None
+        return _json(handler(tracker, asked))
     if call.startswith("logged-models/"):
         model_id, _, rest = call.removeprefix("logged-models/").partition("/")
         kind, key = ("tags", rest.removeprefix("tags/")) if method == "DELETE" and rest else (rest, "")

@@ -6,24 +6,30 @@ are recorded: no file is looked for by a name that a client sent.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import re
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from orchestrator import store
+from orchestrator import ledger, store
 from orchestrator.canonical import local_path, portable_path
+from orchestrator.inputs import listed_blobs
 from orchestrator.model import Output
 from orchestrator.records import output_to_json
+from orchestrator.sweep import sweep
 from orchestrator.tracking.asked import Asked, invalid, missing
 from orchestrator.tracking.followed import Followed
 from orchestrator.tracking.models import find_model
-from orchestrator.tracking.tracker import Tracker, experiment_id_of, run_of, run_to_write, tell_of
+from orchestrator.tracking.tracker import Tracker, experiment_id_of, flush, run_of, run_to_log, tell_of
 
 _ROOT = "artifacts/"
 _LONGEST_PATH, _LONGEST_PART = 4096, 255
+REPLACED_SECONDS = 3.0
+"""For so long the bytes of a file that another has replaced stay: somebody may have asked for them just before."""
 _DRIVE = re.compile(r"(^|/artifacts/)/*[A-Za-z]:(/|$)")
 
 
@@ -55,7 +61,7 @@ def _names_model(path: str) -> bool:
 def check_place(tracker: Tracker, path: str) -> tuple[Followed, str]:
     """The run of an address and the output's path there. Raises ApiError where no file may be put."""
     run, name = place_of(tracker, path)
-    run = run_to_write(tracker, run.record.run_id)
+    run = run_to_log(tracker, run.record.run_id)
     if name.count("/") == 0:
         raise invalid("Invalid path")
     for output in run.record.outputs:
@@ -71,8 +77,39 @@ def put(tracker: Tracker, path: str, file: Path) -> dict[str, Any]:
     with store.adding(tracker.home):
         sha256, size = store.put_file(tracker.home, file, move=True)
         output = Output(portable_path(name), sha256, size)
+        for there in run.record.outputs:
+            if there.path == output.path and there.link is None and there.sha256 != sha256:
+                tracker.replaced[there.sha256] = time.monotonic()
         tell_of(tracker, run, {"event": "output", "output": output_to_json(output)})
+        flush(tracker)  # whoever removes bytes asks the ledger who names them
     return {}
+
+
+def remove_replaced(tracker: Tracker, *, older: float = REPLACED_SECONDS) -> None:
+    """Remove the bytes of files that others have replaced for `older` seconds, unless something else names them.
+
+    Nobody is waited for: while somebody stores or compares something, they stay until the next call.
+    """
+    home, now = tracker.home, time.monotonic()
+    due = [sha256 for sha256, since in tracker.replaced.items() if now - since >= older]
+    if not due:
+        return
+    connection = flush(tracker)
+    with contextlib.suppress(_BusyError), store.removing(home, waiting=_refuse_to_wait):
+        sweep(home, connection)  # whoever stored something before has recorded it; the ledger must know it too
+        listed = {blob for folder in ledger.folder_inputs(connection) for blob in listed_blobs(folder, home=home)}
+        for sha256 in due:
+            if sha256 not in listed and not ledger.is_named(connection, sha256):
+                store.remove_blob(home, sha256)
+            del tracker.replaced[sha256]
+
+
+class _BusyError(Exception):
+    """The store is in use."""
+
+
+def _refuse_to_wait() -> None:
+    raise _BusyError
 
 
 def find(tracker: Tracker, path: str) -> Output:

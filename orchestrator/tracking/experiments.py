@@ -22,24 +22,26 @@ def create(tracker: Tracker, asked: Asked) -> dict[str, Any]:
         identity = ledger.create_experiment(tracker.home, flush(tracker), name, asked.pairs("tags"))
     except ledger.NameTakenError as error:
         raise ApiError("RESOURCE_ALREADY_EXISTS", f"Experiment(name={name}) already exists: {error}") from error
-    tracker.chosen = name
+    tracker.chosen = identity
     return {"experiment_id": identity}
 
 
 def get(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`GET experiments/get`."""
     found = experiment_of(tracker, asked.text("experiment_id"))
-    tracker.chosen = found.name
+    tracker.chosen = found.experiment_id
     return {"experiment": experiment_json(found)}
 
 
 def get_by_name(tracker: Tracker, asked: Asked) -> dict[str, Any]:
-    """`GET experiments/get-by-name`."""
+    """`GET experiments/get-by-name`. One that was renamed is found by the name that it was made with, too: a program
+    that makes what it does not find would be refused, since that name is taken.
+    """
     name = asked.text("experiment_name")
     found = ledger.find_experiment(flush(tracker), name=name)
     if found is None:
         raise missing(f"Could not find experiment with name '{name}'")
-    tracker.chosen = found.name
+    tracker.chosen = found.experiment_id
     return {"experiment": experiment_json(found)}
 
 

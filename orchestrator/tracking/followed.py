@@ -57,14 +57,20 @@ def follow(home: Home, run_id: str) -> Followed | None:
 
 
 def catch_up(run: Followed) -> None:
-    """Take what others have added to the journal."""
+    """Take what others have added to the journal. Raises OrchError for a damaged event, and takes nothing then."""
     if run.journal.stat().st_size == run.offset:
         return
-    events, run.offset = _new_events(run.journal, run.offset)
-    run.points += _take_points(run.journal, events)
-    for event in events:
-        run.record = record_after(run.record, event)
-    run.logged |= _params(events)
+    events, offset = _new_events(run.journal, run.offset)
+    points, record = _take_points(run.journal, events), run.record
+    try:
+        for event in events:
+            record = record_after(record, event)
+        logged = _params(events)
+    except _BROKEN as error:
+        raise _damaged(run.journal, error) from error
+    run.record, run.offset = record, offset
+    run.points += points
+    run.logged |= logged
 
 
 def tell(run: Followed, *events: Mapping[str, Any], sync: bool = False) -> None:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.ledger.connection import telling
 from orchestrator.model import Dataset, LoggedModel
-from orchestrator.tracked import dataset_to_json, model_to_json
+from orchestrator.tracked import dataset_to_json, model_to_json, tracking_from_json
 from orchestrator.tracking.asked import Asked, invalid, missing
 from orchestrator.tracking.followed import Followed
 from orchestrator.tracking.paging import page
+from orchestrator.tracking.recorded import public_text, public_value, public_values
 from orchestrator.tracking.shown import model_json, time_text
 from orchestrator.tracking.tracker import (
     Tracker,
@@ -25,6 +26,7 @@ from orchestrator.tracking.tracker import (
     flush,
     new_run,
     run_of,
+    run_to_log,
     run_to_write,
     tell_of,
 )
@@ -49,14 +51,15 @@ def create(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     Where no run makes it, it has one of its own, of its name, which is over at once.
     """
     experiment, identity = active_experiment(tracker, asked.text("experiment_id")), os.urandom(16).hex()
-    name, kind = asked.text("name", "") or identity[:16], asked.text("model_type", "")
+    name, kind = (public_value(field, asked.text(field, "")) for field in ("name", "model_type"))
+    name = name or identity[:16]
     if not {*name}.isdisjoint(_NOT_IN_NAMES):
         raise invalid(f"Invalid model name {name!r}: it may contain none of {' '.join(_NOT_IN_NAMES)}")
-    params, tags = asked.pairs("params"), asked.pairs("tags")
+    params, tags = public_values(asked.pairs("params")), public_values(asked.pairs("tags"))
     source = asked.text("source_run_id", "") or tracker.own
     now = time.time_ns() // 1_000_000
     if source is not None:
-        run = run_to_write(tracker, source)
+        run = run_to_log(tracker, source)
     else:
         run = new_run(tracker, started_at=time_text(now), name=name, experiment=experiment.name)
         tell_of(tracker, run, {"event": "ended", "status": "finished", "ended_at": time_text(now)})
@@ -89,7 +92,7 @@ def finalize(tracker: Tracker, asked: Asked) -> dict[str, Any]:
 
 def set_tags(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`PATCH logged-models/<id>/tags`."""
-    tags = asked.pairs("tags")
+    tags = public_values(asked.pairs("tags"))
     _change(tracker, asked, lambda model: replace(model, tags={**model.tags, **tags}))
     return {}
 
@@ -109,7 +112,7 @@ def delete_tag(tracker: Tracker, asked: Asked) -> dict[str, Any]:
 
 def log_params(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`POST logged-models/<id>/params`."""
-    params = asked.pairs("params")
+    params = public_values(asked.pairs("params"))
 
     def with_params(model: LoggedModel) -> LoggedModel:
         for key, value in params.items():
@@ -141,16 +144,14 @@ def search(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     order = [_order(item) for item in asked.items("order_by")]
     connection = flush(tracker)
     query = (
-        "SELECT model_id, run_id FROM models JOIN runs USING (run_id) "
-        "WHERE experiment_id IN (SELECT value FROM json_each(?)) AND NOT deleted"
+        "SELECT run_id, experiment_id, tracking FROM runs WHERE run_id IN (SELECT run_id FROM models) "
+        "AND experiment_id IN (SELECT value FROM json_each(?)) AND NOT deleted"
     )
     with telling(connection):
         rows = connection.execute(query, (json.dumps(wanted),)).fetchall()
+    known = {run_id: (experiment, tracking_from_json(json.loads(told))) for run_id, experiment, told in rows}
     found = []
-    for model_id, run_id in rows:
-        model = next((m for m in run_of(tracker, run_id).record.tracking.models if m.model_id == model_id), None)
-        if model is None:
-            continue
+    for run_id, model in ((run_id, model) for run_id, (_, tracking) in known.items() for model in tracking.models):
         facts: dict[str, str | int | float | None] = {
             "name": model.name,
             "model_id": model.model_id,
@@ -167,7 +168,7 @@ def search(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     found.sort(key=lambda pair: (-pair[1][0].created, pair[1][0].model_id))
     asked = Asked({**asked.values, "max_results": asked.int64("max_results", 0) or 100})
     shown, token = page(in_order(found, order), asked, most=50_000, usual=100)
-    models = [model_json(model, run_id, experiment_id_of(tracker, run_id)) for _, (model, run_id) in shown]
+    models = [model_json(model, run_id, known[run_id][0]) for _, (model, run_id) in shown]
     return {**({"models": models} if models else {}), **token}
 
 
@@ -186,18 +187,18 @@ def find_model(tracker: Tracker, model_id: str) -> tuple[Followed, LoggedModel]:
 
 def log_inputs(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`POST runs/log-inputs`."""
-    run = run_to_write(tracker, asked.run_id())
+    run = run_to_log(tracker, asked.run_id())
     events: list[dict[str, Any]] = []
     for item in asked.items("datasets"):
-        told = Asked(item.values.get("dataset") or {}, f"{item.where}dataset.")
+        told = _object(item, "dataset")
         dataset = Dataset(
-            name=told.text("name"),
-            digest=told.text("digest"),
+            name=public_text(told.text("name")),
+            digest=public_text(told.text("digest")),
             source_type=told.text("source_type"),
-            source=told.text("source"),
-            schema=told.text("schema", "") or None,
-            profile=told.text("profile", "") or None,
-            tags=item.pairs("tags"),
+            source=public_text(told.text("source")),
+            schema=public_text(told.text("schema", "")) or None,
+            profile=public_text(told.text("profile", "")) or None,
+            tags=public_values(item.pairs("tags")),
         )
         for value, most in ((dataset.name, _LONGEST_DATASET), (dataset.digest, _LONGEST_DIGEST)):
             if len(value) > most:
@@ -212,7 +213,7 @@ def log_inputs(tracker: Tracker, asked: Asked) -> dict[str, Any]:
 
 def log_outputs(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`POST runs/outputs`: the models that a run calls its own."""
-    run = run_to_write(tracker, asked.run_id())
+    run = run_to_log(tracker, asked.run_id())
     models = [[item.text("model_id"), item.int64("step", 0)] for item in asked.items("models")]
     if models:
         tell_of(tracker, run, {"event": "models used", "models_out": models})
@@ -221,15 +222,26 @@ def log_outputs(tracker: Tracker, asked: Asked) -> dict[str, Any]:
 
 def log_model(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`POST runs/log-model`, as MLflow 2 says it: what it tells of the model is kept in a tag."""
-    run, told = run_to_write(tracker, asked.run_id()), asked.text("model_json")
+    run, told = run_to_log(tracker, asked.run_id()), asked.text("model_json")
     model = _json_of(told)
     if not isinstance(model, dict) or not {"artifact_path", "flavors", "utc_time_created", "run_id"} <= model.keys():
         raise invalid("Model json is missing mandatory fields: artifact_path, flavors, utc_time_created, run_id.")
+    kept = public_text(told)
+    if not kept:
+        return {}
+    model = _json_of(kept)
     with alone_with(run):
-        history = _json_of(run.record.tags.get(HISTORY, "[]"))
+        history = _json_of(run.record.tags.get(HISTORY) or "[]")
         history = [*history, model] if isinstance(history, list) else [model]
         tell_of(tracker, run, {"event": "tags", "values": {HISTORY: json.dumps(history)}})
     return {}
+
+
+def _object(item: Asked, name: str) -> Asked:
+    value = item.values.get(name) or {}
+    if not isinstance(value, dict):
+        raise invalid(f"Invalid value for parameter '{item.where}{name}' supplied: it is no object.")
+    return Asked(value, f"{item.where}{name}.")
 
 
 def _json_of(text: str) -> Any:

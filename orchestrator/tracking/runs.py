@@ -8,11 +8,14 @@ from orchestrator import ledger
 from orchestrator.execute.rundir import now_text
 from orchestrator.ledger.connection import telling
 from orchestrator.ledger.values import from_real, to_text
-from orchestrator.model import Measure, Metric, Status
-from orchestrator.tracked import ENDED_FIRST, measured_event
+from orchestrator.model import Status
+from orchestrator.sweep import begun_in
+from orchestrator.tracked import ENDED_FIRST
 from orchestrator.tracking.asked import ApiError, Asked, invalid, missing, number
 from orchestrator.tracking.followed import Followed
 from orchestrator.tracking.paging import size, start, token
+from orchestrator.tracking.points import log_metrics, points_of
+from orchestrator.tracking.recorded import public_value, public_values
 from orchestrator.tracking.shown import PARENT, RUN_NAME, milliseconds, runs_json, time_text
 from orchestrator.tracking.tracker import (
     Told,
@@ -21,18 +24,15 @@ from orchestrator.tracking.tracker import (
     alone_with,
     check_own,
     flush,
-    log_points,
     new_run,
     run_of,
+    run_to_log,
     run_to_write,
     tell_of,
 )
-from orchestrator.variables import is_secret
 
 _MOST = {"metrics": 1000, "params": 100, "tags": 100}
 _MOST_IN_ALL = 1000
-_LONGEST_VALUE = 2**20
-"""Characters of a parameter's or tag's value. MLflow cuts off what is longer than 6,000 and 8,000; here it is kept."""
 _ENDS: dict[str, Status] = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "stopped"}
 _VIEWS: dict[str, Literal["active", "deleted", "all"]] = {
     "ACTIVE_ONLY": "active",
@@ -47,8 +47,8 @@ def create(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     told = asked.pairs("tags")
     if len(told) != len(asked.items("tags")):
         raise ApiError("BAD_REQUEST", "A tag is there twice.")
-    tags = _values(told)
-    name, user = asked.text("run_name", ""), asked.text("user_id", "")
+    tags = public_values(told)
+    name, user = (public_value(field, asked.text(field, "")) for field in ("run_name", "user_id"))
     named, parent = tags.pop(RUN_NAME, ""), tags.pop(PARENT, None) or tracker.own
     if name and named and name != named:
         raise invalid(f"Both 'run_name' and the tag '{RUN_NAME}' are there, and differ: {name!r} and {named!r}.")
@@ -73,7 +73,7 @@ def get(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     shown = _shown(tracker, run.record.run_id)
     if run.record.run_id == tracker.own and tracker.told is None and tracker.chosen is not None:
         # MLflow's client does not go on with a run of another experiment than the one that its program has set.
-        chosen = ledger.find_experiment(tracker.connection, name=tracker.chosen)
+        chosen = ledger.find_experiment(tracker.connection, identity=tracker.chosen)
         if chosen is not None:
             shown["info"]["experiment_id"] = chosen.experiment_id
     return {"run": shown}
@@ -85,7 +85,7 @@ def update(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     status, end = asked.text("status", ""), _time(asked, "end_time")
     if status not in ("", "RUNNING", "SCHEDULED", *_ENDS):
         raise invalid(f"Invalid value {status!r} for parameter 'status' supplied.")
-    name = asked.text("run_name", "")
+    name = public_value("run_name", asked.text("run_name", ""))
     supervised = run.record.pinned is not None
     if name and name != run.record.name and (not supervised or tracker.may_name):
         tell_of(tracker, run, {"event": "named", "name": name})
@@ -121,14 +121,14 @@ def put_away(tracker: Tracker, run_id: str, *, deleted: bool) -> None:
 
 def log_metric(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`POST runs/log-metric`."""
-    run = run_to_write(tracker, asked.run_id())
-    _log_metrics(tracker, run, [asked])
+    run = run_to_log(tracker, asked.run_id())
+    log_metrics(tracker, run, points_of(tracker, run, [asked]))
     return {}
 
 
 def log_parameter(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`POST runs/log-parameter`."""
-    run = run_to_write(tracker, asked.run_id())
+    run = run_to_log(tracker, asked.run_id())
     _log_texts(tracker, run, {asked.key(): asked.text("value", "")}, {})
     return {}
 
@@ -153,8 +153,8 @@ def delete_tag(tracker: Tracker, asked: Asked) -> dict[str, Any]:
 
 def log_batch(tracker: Tracker, asked: Asked) -> dict[str, Any]:
     """`POST runs/log-batch`. All of it is looked at before any of it is taken."""
-    run = run_to_write(tracker, asked.run_id())
     items = {name: asked.items(name) for name in _MOST}
+    run = (run_to_log if items["metrics"] or items["params"] else run_to_write)(tracker, asked.run_id())
     for name, most in _MOST.items():
         if len(items[name]) > most:
             raise invalid(f"A batch logging request can contain at most {most} {name}. Got {len(items[name])} {name}.")
@@ -166,10 +166,9 @@ def log_batch(tracker: Tracker, asked: Asked) -> dict[str, Any]:
             raise invalid(f"Duplicate parameter keys have been submitted: {[key]}.")
         params[key] = item.text("value", "")
     tags = asked.pairs("tags")
-    for metric in items["metrics"]:
-        metric.key(), metric.double("value"), metric.int64("timestamp"), metric.int64("step", 0)
+    points = points_of(tracker, run, items["metrics"])
     _log_texts(tracker, run, params, tags)
-    _log_metrics(tracker, run, items["metrics"])
+    log_metrics(tracker, run, points)
     return {}
 
 
@@ -228,6 +227,8 @@ def end_left(tracker: Tracker) -> None:
         "SELECT run_id FROM runs JOIN below ON run_id = id WHERE spec_id IS NULL AND status = 'running'"
     )
     for (run_id,) in flush(tracker).execute(query, (tracker.own,)).fetchall():
+        if begun_in(tracker.home, run_id) is None:
+            continue  # somebody else logs it, and may go on
         ended = {"event": "ended", "status": "failed", "reason": ENDED_FIRST, "ended_at": now_text()}
         tell_of(tracker, run_of(tracker, run_id), ended, sync=True)
     if tracker.told is not None and tracker.told.status in ("FAILED", "KILLED"):
@@ -249,29 +250,19 @@ def _told(tracker: Tracker) -> dict[str, Told]:
 def _tell_of_own(tracker: Tracker, run: Followed, status: str, end: str | None) -> None:
     if run.record.run_id != tracker.own or not status:
         return
-    chosen = tracker.chosen if tracker.told is None and tracker.may_move else None
-    if chosen not in (None, run.record.experiment):
-        tell_of(tracker, run, {"event": "moved", "experiment": chosen})
+    if tracker.told is None and tracker.may_move and tracker.chosen is not None:
+        chosen = ledger.find_experiment(flush(tracker), identity=tracker.chosen)
+        if chosen is not None and chosen.name != run.record.experiment:
+            tell_of(tracker, run, {"event": "moved", "experiment": chosen.name})
     tracker.told = Told(status, None if end is None or status not in _ENDS else milliseconds(end))
-
-
-def _log_metrics(tracker: Tracker, run: Followed, asked: list[Asked]) -> None:
-    points, measured = [], []
-    for item in asked:
-        point = Metric(item.key(), item.double("value"), item.int64("step", 0), item.int64("timestamp"))
-        points.append(point)
-        if model_id := item.text("model_id", ""):
-            dataset, digest = item.text("dataset_name", "") or None, item.text("dataset_digest", "") or None
-            measured.append(measured_event(model_id, Measure(point, dataset, digest)))
-    log_points(tracker, run, points)
-    if measured:
-        tell_of(tracker, run, *measured)
 
 
 def _log_texts(tracker: Tracker, run: Followed, params: dict[str, str], tags: dict[str, str]) -> None:
     """Record parameters, which never change, and tags."""
-    params, tags = _values(params), _values(tags)
+    params, tags = public_values(params), public_values(tags)
     named, parent = tags.pop(RUN_NAME, None), tags.pop(PARENT, None)
+    if parent is not None and parent != run.record.parent:
+        raise invalid(f"The parent of run {run.record.run_id} can't be changed.")
     with alone_with(run):
         for key, value in params.items():
             if run.logged.get(key, value) != value:
@@ -284,16 +275,6 @@ def _log_texts(tracker: Tracker, run: Followed, params: dict[str, str], tags: di
             tell_of(tracker, run, {"event": "logged", "params": new, "tags": tags})
     if named and named != run.record.name and (run.record.pinned is None or tracker.may_name):
         tell_of(tracker, run, {"event": "named", "name": named})
-    if parent is not None and parent != run.record.parent:
-        raise invalid(f"The parent of run {run.record.run_id} can't be changed.")
-
-
-def _values(values: dict[str, str]) -> dict[str, str]:
-    """Values as they are recorded: a secret's is not."""
-    for key, value in values.items():
-        if len(value) > _LONGEST_VALUE:
-            raise invalid(f"The value of {key!r} exceeds the maximum length of {_LONGEST_VALUE} characters.")
-    return {key: "" if is_secret(key, value) else value for key, value in values.items()}
 
 
 def _time(asked: Asked, name: str) -> str | None:

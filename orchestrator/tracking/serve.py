@@ -13,7 +13,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from orchestrator import __version__
+from orchestrator.errors import OrchError
 from orchestrator.tracking.app import make_app
+from orchestrator.tracking.artifacts import remove_replaced
 from orchestrator.tracking.tracker import Tracker, flush
 
 _FLUSH_SECONDS = 0.25
@@ -54,6 +56,8 @@ def serve(
         asyncio.run(_serve(uvicorn.Server(config), listener, tracker, ready, over, enough))
     finally:
         flush(tracker)
+        with contextlib.suppress(OrchError):
+            remove_replaced(tracker, older=0)
         signal.signal(signal.SIGTERM, before)
 
 
@@ -108,6 +112,7 @@ async def _keep_up(tracker: Tracker) -> None:
         await asyncio.sleep(_FLUSH_SECONDS)
         with contextlib.suppress(Exception):  # the disk may have room again later; the journals have it all
             flush(tracker)
+            remove_replaced(tracker)
 
 
 async def _say_when_ready(server: uvicorn.Server, ready: Callable[[], None]) -> None:

@@ -13,30 +13,12 @@ from orchestrator.ledger.connection import telling
 from orchestrator.ledger.query import SHORT_ID
 from orchestrator.ledger.values import from_real, from_text
 from orchestrator.model import LoggedModel
+from orchestrator.questions.sql import OWN_TAGS, STATUS
 from orchestrator.tracked import tracking_from_json
 from orchestrator.tracking.asked import number
 from orchestrator.tracking.tracker import Told
 
-RUN_NAME, PARENT, SOURCE_NAME, SOURCE_TYPE = (
-    "mlflow.runName",
-    "mlflow.parentRunId",
-    "mlflow.source.name",
-    "mlflow.source.type",
-)
-USER, COMMIT, REPOSITORY, ENTRY_POINT = (
-    "mlflow.user",
-    "mlflow.source.git.commit",
-    "mlflow.source.git.repoURL",
-    "mlflow.project.entryPoint",
-)
-STATUS = {
-    "running": "RUNNING",
-    "orphaned": "RUNNING",
-    "finished": "FINISHED",
-    "failed": "FAILED",
-    "lost": "FAILED",
-    "stopped": "KILLED",
-}
+RUN_NAME, PARENT, USER = "mlflow.runName", "mlflow.parentRunId", "mlflow.user"
 MODEL_STATUS = {
     "pending": "LOGGED_MODEL_PENDING",
     "ready": "LOGGED_MODEL_READY",
@@ -138,11 +120,14 @@ def runs_json(
     ]
 
 
-_RUNS = """
-SELECT run_id, status, name, experiment_id, started_at, ended_at, url, subdir, commit_id, entry_point, parent, deleted,
-    tracking, json_extract(host_more, '$.variables.USER') AS user
-FROM runs WHERE run_id IN (SELECT value FROM json_each(?))
-"""
+_RUNS = " ".join(
+    (
+        "SELECT run_id, status, name, experiment_id, started_at, ended_at, deleted, tracking,",
+        "json_extract(host_more, '$.variables.USER') AS user,",
+        ", ".join(f"CAST({column} AS BLOB) AS '{key}'" for key, column in OWN_TAGS.items()),  # it may be no Unicode
+        "FROM runs WHERE run_id IN (SELECT value FROM json_each(?))",
+    )
+)
 _METRICS = """
 SELECT run_id, key, value, timestamp, step FROM latest_metrics
 WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY run_id, key
@@ -168,7 +153,8 @@ def _run_json(
     told: Told | None,
 ) -> dict[str, Any]:
     run_id, name = row["run_id"], str(from_text(row["name"]) or row["run_id"][:SHORT_ID])
-    tags = {**_own_tags(row), **tags, RUN_NAME: name}
+    own = {key: str(from_text(row[key])) for key in OWN_TAGS if row[key]}
+    tags = {**own, **tags, RUN_NAME: name}
     status = STATUS[row["status"]]
     end = None if row["ended_at"] is None else milliseconds(row["ended_at"])
     if told is not None and status == "RUNNING":
@@ -207,18 +193,3 @@ def _run_json(
         | ({"model_inputs": models_in} if models_in else {}),
         "outputs": {"model_outputs": models_out} if models_out else {},
     }
-
-
-def _own_tags(row: sqlite3.Row) -> dict[str, str]:
-    """What MLflow says in tags, and orch in fields of its own."""
-    url, subdir = from_text(row["url"]), row["subdir"]
-    known = {
-        PARENT: row["parent"],
-        USER: url and row["user"],
-        SOURCE_NAME: url and url + (f"#{subdir}" if subdir else ""),
-        SOURCE_TYPE: url and "PROJECT",
-        REPOSITORY: url,
-        COMMIT: row["commit_id"],
-        ENTRY_POINT: row["entry_point"],
-    }
-    return {key: str(value) for key, value in known.items() if value}

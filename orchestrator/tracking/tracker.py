@@ -49,6 +49,8 @@ class Tracker:
     runs: dict[str, Followed] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     """Runs of which the ledger has not heard all."""
+    replaced: dict[str, float] = field(default_factory=dict)
+    """The sha256 of files whose place another has taken, and when, by the monotonic clock."""
     chosen: str | None = None
     """The experiment that the program named last, before it went on with its own run."""
     told: Told | None = None
@@ -81,6 +83,17 @@ def run_to_write(tracker: Tracker, run_id: str) -> Followed:
     check_own(tracker, run)
     if run.record.tracking.deleted:
         raise invalid(f"The run {run_id} must be in the 'active' state. Current state is deleted.")
+    return run
+
+
+def run_to_log(tracker: Tracker, run_id: str) -> Followed:
+    """`run_to_write`, for who has a result to add. Raises ApiError too for a run of `orch run` that has ended."""
+    run = run_to_write(tracker, run_id)
+    if run.record.pinned is not None and run.record.status not in ("running", "orphaned"):
+        raise invalid(
+            f"The run {run_id} was made by orch run and has ended: what came of it stands, "
+            "for replays are held against it. Log to a run of its own, or set a tag."
+        )
     return run
 
 
@@ -156,6 +169,7 @@ def new_run(tracker: Tracker, **values: Any) -> Followed:
         "experiment": record.experiment,
         "tags": dict(record.tags),
         "parent": record.parent,
+        "inside": tracker.own,
         "host": dict(record.host),
     }
     try:
@@ -182,9 +196,9 @@ def flush(tracker: Tracker) -> sqlite3.Connection:
     journal has by then, each point once: those that the ledger has of a run are always the first ones of its journal.
     """
     if tracker.changed:
-        known = {run_id: run for run_id in tracker.changed if (run := _known(tracker, run_id)) is not None}
+        known = [run for run_id in tracker.changed if (run := _known(tracker, run_id)) is not None]
         with transaction(tracker.connection):
-            done = [(run, *_put(tracker, run)) for run in known.values()]
+            done = [(run, *_put(tracker, run)) for run in known]
         for run, record, points in done:  # only now is it kept
             run.told = record
             run.passed += points
@@ -233,7 +247,11 @@ def experiment_id_of(tracker: Tracker, run_id: str) -> str:
 
 
 def _known(tracker: Tracker, run_id: str) -> Followed | None:
-    run = tracker.runs.get(run_id) or follow(tracker.home, run_id)
+    """A run of which the ledger can be told; a damaged journal must not keep it from hearing of the others."""
+    try:
+        run = tracker.runs.get(run_id) or follow(tracker.home, run_id)
+    except OrchError:
+        return None
     return run if run is not None and run.journal.exists() else None
 
 

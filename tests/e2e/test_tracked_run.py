@@ -95,6 +95,41 @@ mlflow.log_metric("last", 7)
 mlflow.log_text("half", "half.txt")
 os._exit(7)
 """
+LOOKS = {
+    "sets.py": """\
+import mlflow
+
+mlflow.set_experiment("baseline")
+with mlflow.start_run():
+    mlflow.log_metric("loss", 0.5)
+""",
+    "reads.py": """\
+import mlflow
+
+found = mlflow.search_runs(experiment_names=["baseline"])
+assert mlflow.get_experiment_by_name("baseline").experiment_id == found["experiment_id"][0]
+with mlflow.start_run():
+    mlflow.log_metric("loss", found["metrics.loss"].min() / 2)
+""",
+    "both.py": """\
+import mlflow
+
+mlflow.set_experiment("better")
+found = mlflow.search_runs(experiment_names=["baseline"])
+with mlflow.start_run():
+    mlflow.log_metric("loss", found["metrics.loss"].min() / 2)
+""",
+    "starts.py": """\
+import subprocess
+import sys
+
+import mlflow
+
+mlflow.set_experiment("from above")
+logs = 'import mlflow; mlflow.get_experiment_by_name("baseline"); mlflow.log_metric("loss", 0.125)'
+subprocess.run([sys.executable, "-c", logs], check=True)
+""",
+}
 HAS_ITS_OWN = """\
 import os
 
@@ -187,6 +222,22 @@ def test_what_a_program_logs_is_in_the_ledger_and_nowhere_else(
     assert {child["experiment"] for child in found} == {"iris"}
 
 
+@pytest.mark.parametrize("generation", list(MLFLOW))
+def test_a_run_moves_to_the_experiment_that_its_program_sets_not_to_one_that_it_reads(
+    run: Callable[..., Path], generation: str
+) -> None:
+    project = run(generation, "")
+    for name, text in LOOKS.items():
+        (project / name).write_text(text)
+    told = {name: json.loads(orch("run", project, "-e", name, "--json").stdout) for name in LOOKS}
+    assert {name: (record["experiment"], record["metrics"]["loss"]) for name, record in told.items()} == {
+        "sets.py": ("baseline", 0.5),
+        "reads.py": ("Default", 0.25),
+        "both.py": ("better", 0.25),
+        "starts.py": ("from above", 0.125),
+    }
+
+
 def test_what_a_program_says_of_its_end_is_told_and_what_it_left_open_is_ended(run: Callable[..., Path]) -> None:
     project = run("mlflow 3", SAYS_FAILED)
     (project / "dies.py").write_text(DIES)
@@ -213,7 +264,11 @@ def test_a_tracking_server_of_the_users_own_is_theirs(
 ) -> None:
     project = run("mlflow 3", HAS_ITS_OWN)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mine.db'}")  # --env: see the tests of replays
-    record = json.loads(orch("run", project, "--json").stdout)
+    done = orch("run", project, "--json")
+    record = json.loads(done.stdout)
+    text = "MLFLOW_TRACKING_URI is set: what the program logs through MLflow goes to"
+    assert record["notes"] == [f"{text} sqlite:///{tmp_path / 'mine.db'}, not into this run."]
+    assert text in " ".join(done.stderr.split())
     assert record["metrics"] == {}
     assert children(record["run_id"]) == []
     assert not [output for output in record["outputs"] if output["path"].startswith("artifacts/")]
@@ -223,3 +278,17 @@ def test_a_tracking_server_of_the_users_own_is_theirs(
     assert "MLFLOW_TRACKING_TOKEN" not in printed
     with contextlib.closing(sqlite3.connect(tmp_path / "mine.db")) as database:
         assert database.execute("SELECT key, value FROM metrics").fetchall() == [("loss", 0.5)]
+
+
+def test_a_step_that_logs_to_a_server_of_the_users_own_gets_nothing_of_the_run(run: Callable[..., Path]) -> None:
+    project = run("mlflow 3", "")
+    (project / "main.sh").write_text("MLFLOW_TRACKING_URI=http://127.0.0.1:9 orch run . -e step.sh\n")
+    (project / "step.sh").write_text("env\n")
+    record = json.loads(orch("run", project, "-e", "main.sh", "--json").stdout)
+    (step,) = children(record["run_id"])
+    names = {line.partition("=")[0] for line in orch("logs", step["run_id"]).stdout.splitlines()}
+    assert {name for name in names if "MLFLOW" in name} == {
+        "MLFLOW_DISABLE_TELEMETRY",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
+        "MLFLOW_TRACKING_URI",
+    }

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from e2e.conftest import mlproject, orch, orch_json
+from e2e.conftest import CONDA_YAML, ORCH, mlproject, orch, orch_json
 from e2e.tracked import MLFLOW, Homes, mlflow_homes, mlflow_yaml
 
 PROJECT = """\
@@ -229,3 +233,35 @@ def test_steps_are_begun_in_every_way_that_mlflow_has(
         "refused docker_args and build_image belong to docker projects, which orch does not run",
         f"orch: run {given['run_id']} is not continued: this step is run {instead['run_id']}.",
     ]
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["nobody has seen it yet", "somebody has seen it"])
+def test_a_step_belongs_to_a_run_whose_supervisor_was_killed(
+    orch_home: Path, make_project: Callable[..., Path], tmp_path: Path, *, seen: bool
+) -> None:
+    main = "touch {folder}/began; until test -e {folder}/go; do sleep 0.05; done; orch run . -e step.sh"
+    files = {"MLproject": mlproject(main, "folder: string"), "conda.yaml": CONDA_YAML, "step.sh": "echo step\n"}
+    command: list[str | Path] = [ORCH, "run", make_project(files), "-P", f"folder={tmp_path}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for((tmp_path / "began").exists)
+    (run_id,) = os.listdir(orch_home / "work")
+    os.kill(json.loads((orch_home / "runs" / run_id / "supervisor.json").read_text())["pid"], signal.SIGKILL)
+    if seen:
+        process.wait(30)
+        assert orch_json("show", run_id)["status"] == "orphaned"
+    else:
+        process.kill()
+        process.wait()
+    (tmp_path / "go").touch()
+
+    wait_for(lambda: [row["status"] for row in orch_json("list") if row["run_id"] != run_id] == ["finished"])
+    (step,) = [row for row in orch_json("list") if row["run_id"] != run_id]
+    assert step["parent"] == run_id
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait half a minute at most."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -262,6 +262,43 @@ def test_a_rebuilt_ledger_has_the_same_rows(home: Home) -> None:
         assert pragma(connection, "integrity_check") == "ok"
 
 
+def test_names_that_went_from_one_experiment_to_another_are_as_they_were_after_a_rebuild(home: Home) -> None:
+    fill(home)
+    with closing(ledger.connect(home)) as connection:
+        one, other = (ledger.create_experiment(home, connection, name, {"made": name}) for name in ("A", "D"))
+        for identity, name in ((one, "B"), (one, "C"), (other, "B"), (one, "E"), (other, "C")):
+            ledger.change_experiment(home, connection, identity, {"name": name})
+        rows = dump(connection)
+        for _ in range(2):
+            assert ledger.rebuild(home, report=report.silent) == 3
+            assert dump(connection) == rows
+
+
+def test_an_experiment_that_runs_made_keeps_its_new_name_after_a_rebuild(home: Home) -> None:
+    with closing(ledger.connect(home)) as connection:
+        for number, name in (("1", "old"), ("2", "new")):
+            record = running(run_id=number * 32, experiment=name)
+            write_journal(home, record)
+            ledger.write_record(connection, record)
+            if name == "old":
+                identity = ledger.experiment_id("old")
+                ledger.change_experiment(home, connection, identity, {"name": "new", "tags": {"team": "red"}})
+        rows = dump(connection)
+        assert ledger.rebuild(home, report=report.silent) == 2
+        assert dump(connection) == rows
+
+
+def test_what_was_said_of_an_experiment_whose_runs_are_gone_stops_no_rebuild(home: Home) -> None:
+    record = running(run_id="1" * 32, experiment="gone")
+    write_journal(home, record)
+    with closing(ledger.connect(home)) as connection:
+        ledger.write_record(connection, record)
+        ledger.change_experiment(home, connection, ledger.experiment_id("gone"), {"tags": {"team": "red"}})
+        shutil.rmtree(home.run(record.run_id))
+        ledger.rebuild(home, report=report.silent)
+        assert ledger.rebuild(home, report=report.silent) == 0
+
+
 def test_runs_that_are_gone_are_gone_after_a_rebuild(home: Home) -> None:
     fill(home)
     with closing(ledger.connect(home)) as connection:

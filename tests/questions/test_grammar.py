@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from orchestrator.errors import OrchError
 from orchestrator.questions.grammar import (
     EXPERIMENTS,
+    LONGEST,
     LONGEST_PATTERN,
     MODELS,
     MOST_COMPARISONS,
@@ -169,6 +170,10 @@ def test_what_sqlite_could_not_bear_is_refused() -> None:
         parse_filter(" AND ".join(["metrics.a > 1"] * (MOST_COMPARISONS + 1)))
     with pytest.raises(FilterError, match="a pattern has at most"):
         parse_filter(f"params.a LIKE '{'%' * (LONGEST_PATTERN + 1)}'")
+    with pytest.raises(FilterError, match="a filter has at most 100000 characters"):
+        parse_filter(f"params.a = '{'x' * LONGEST}'")
+    with pytest.raises(FilterError, match="an order has at most 100000 characters"):
+        parse_order_by([f'params."{"x" * LONGEST}"'])
     with pytest.raises(FilterError, match="at most 16 orders"):
         parse_order_by([f"metrics.m{number}" for number in range(17)])
 

@@ -94,6 +94,10 @@ def _model(name: str, keep: str = "model", **fields: Any) -> Call:
     return post("logged-models", body, keep={keep: "model.info.model_id"})
 
 
+def _measured(model: str, key: str = "m") -> dict[str, Any]:
+    return {"key": key, "value": 0.5, "timestamp": START, "step": 0, "model_id": model}
+
+
 def _found(text: str | None = None, **more: Any) -> Call:
     return post("logged-models/search", {"experiment_ids": ["{exp}"], **({"filter": text} if text else {}), **more})
 
@@ -191,6 +195,25 @@ LOGGED_MODELS: dict[str, list[Call]] = {
         post("runs/outputs", {"models": [{"model_id": "{model}", "step": 0}]}),
         get("logged-models/{model}"),
         seen(),
+        post("runs/log-metric", {"run_id": "{run}", **_measured("m-absent")}),
+        post("runs/log-batch", {"run_id": "{run}", "metrics": [_measured("m-absent")]}),
+        *unlike("MLflow 3 refuses the call, and keeps the point of the run", seen()),
+    ],
+    "a metric of a model that another run made": [
+        experiment(),
+        run(),
+        _model("model"),
+        run(keep="evaluation"),
+        post("runs/log-metric", {"run_id": "{evaluation}", **_measured("{model}")}),
+        post("runs/log-batch", {"run_id": "{evaluation}", "metrics": [_measured("{model}", key="auc")]}),
+        seen(),
+        seen("{evaluation}"),
+        *unlike(
+            "MLflow 3 says which run has logged a model's metric, orch which has made the model",
+            _found("metrics.auc = 0.5"),
+            get("logged-models/{model}"),
+        ),
+        _found("metrics.auc < 0.5"),
     ],
     "logged models are searched": [
         experiment(),

@@ -10,7 +10,8 @@ _NAME = "m-{salt}"
 
 
 def model(name: str = _NAME, **more: Any) -> Call:
-    return post("registered-models/create", {"name": name, **more})
+    # What is kept makes it wait: no two are as old as each other.
+    return post("registered-models/create", {"name": name, **more}, keep={"_": "registered_model.name"})
 
 
 def seen(name: str = _NAME) -> Call:
@@ -20,7 +21,6 @@ def seen(name: str = _NAME) -> Call:
 def version(name: str = _NAME, source: str = "runs:/{run}/model", **more: Any) -> Call:
     """A version; of a run's folder that nobody has to have filled."""
     told = {"run_id": "{run}"} if source.startswith("runs:/{run}") else {}
-    # What is kept makes it wait: no two are as old as each other.
     return post(
         "model-versions/create", {"name": name, "source": source, **told, **more}, keep={"_": "model_version.version"}
     )

@@ -110,7 +110,9 @@ def test_refuses_who_does_not_know_the_token(told: str | None, server: Server) -
         ("GET", "/api/3.0/mlflow/server-info"),
         ("POST", "/v1/traces"),
         ("POST", f"{API}registered-models/create"),
-        ("GET", "/"),
+        ("POST", "/"),
+        ("DELETE", "/"),
+        ("GET", "//"),
         ("GET", "/anything"),
         ("POST", "//health"),
     ],
@@ -132,9 +134,17 @@ def test_reads_no_body_of_who_does_not_know_the_token(server: Server) -> None:
         "127.0.0.1.evil.example:{port}",
         "127.0.0.1:{port}.evil.example",
         "localhost.evil.example:{port}",
-        "127.0.0.1",
-        "127.0.0.1:1",
+        "127.0.0.1:",
+        "127.0.0.1:x",
+        "127.0.0.1:{port}:{port}",
+        "127.0.0.1:\xb2",
         "127.0.0.2:{port}",
+        "localhost.",
+        "[127.0.0.1]:{port}",
+        "::1",
+        "[::1",
+        "[::1]x:{port}",
+        "[::1]:{port}]",
         "192.168.0.1:{port}",
         "0.0.0.0:{port}",
         "[::]:{port}",
@@ -151,9 +161,32 @@ def test_refuses_the_name_of_another_site(host: str | None, server: Server) -> N
     assert_refused(search(server, Host=told), 400, 403)
 
 
-def test_answers_by_each_name_of_this_machine(server: Server) -> None:
-    for host in ("127.0.0.1", "localhost", "LOCALHOST", "[::1]"):
-        assert search(server, Host=f"{host}:{server.port}").status == 200
+@pytest.mark.parametrize("port", [":{port}", ":8080", ":1", ""])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "[::1]"])
+def test_answers_by_each_name_of_this_machine(host: str, port: str, server: Server) -> None:
+    """With any port: who looks through a tunnel, as of ssh -L, asks for the one at its other end."""
+    name = host + port.format(port=server.port)
+    assert search(server, Host=name).status == 200
+    assert search(server, Host=name, Origin=f"http://{name.lower()}").status == 200
+    for origin in (f"http://{host.lower()}:8081", "http://evil.example", f"https://{name.lower()}"):
+        assert_refused(search(server, Host=name, Origin=origin), 403)
+
+
+def test_says_in_a_browser_what_it_is_and_nothing_else(server: Server) -> None:
+    """MLflow's clients print the address of a page of each run."""
+    browser = {"Authorization": None, "Accept": "text/html,*/*", "Sec-Fetch-Site": "same-site", "Content-Type": None}
+    for path in ("/", "/?page=1"):
+        reply = ask(server, "GET", path, None, browser)
+        assert reply.status == 200
+        assert reply.headers["content-type"].startswith("text/plain")
+        text = reply.body.decode()
+        assert max(len(line) for line in text.splitlines()) <= 80
+        for command in ("orch list", "orch show", "orch top"):
+            assert command in text
+        for secret in (str(server.token), str(server.home), str(server.port)):
+            assert secret not in text
+    assert ask(server, "HEAD", "/", None, browser).status == 200
+    assert_refused(ask(server, "GET", "/", None, {**browser, "Host": "evil.example"}), 403)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +247,9 @@ def test_another_machine_is_served_with_a_token_only(tmp_path: Path) -> None:
         assert_refused(search(server, Authorization=None), 401)
         assert_refused(search(server, Host=f"evil.example:{server.port}"), 403)
         assert_refused(search(server, Host=f"192.0.2.1:{server.port}"), 403)
+        for port in (f":{server.port}", ":8080", ""):
+            assert search(server, Host=f"{socket.gethostname()}{port}").status == 200
+            assert search(server, Host=f"localhost{port}").status == 200
 
 
 def test_what_it_keeps_is_for_its_owner_alone(server: Server, run_id: str) -> None:

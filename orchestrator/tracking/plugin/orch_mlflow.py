@@ -1,4 +1,5 @@
-"""Inside a run of orch, `mlflow.projects.run(".", "step")` starts a child run of orch.
+"""Inside a run of orch, `mlflow.projects.run(".", "step")` starts a child run of orch, and the server of the run hears
+which experiment the program has set.
 
 MLflow's own local backend would make an environment with conda or virtualenv, which nobody has locked. This folder is
 the import path of the run's program; MLflow loads the module as one of its plugins, and no other program does. It knows
@@ -16,6 +17,7 @@ import time
 
 _LOADER = "mlflow.projects.backend.loader"
 _RUN_ID = "_mlflow_local_backend_run_id"
+_EXPERIMENT_ID = "MLFLOW_EXPERIMENT_ID"
 
 
 class Provider:
@@ -26,6 +28,20 @@ class Provider:
 
     def tags(self):
         return {}
+
+
+class HeaderProvider:
+    """Tells the server of the run which experiment the program has set: asking for one is how MLflow sets it too."""
+
+    def in_context(self):
+        return os.environ.get("MLFLOW_TRACKING_URI") == os.environ.get("ORCH_MLFLOW_TRACKING_URI")
+
+    def request_headers(self):
+        fluent = sys.modules.get("mlflow.tracking.fluent")
+        chosen = getattr(fluent, "_active_experiment_id", None)
+        if chosen is None and os.environ.get(_EXPERIMENT_ID) != os.environ.get(f"ORCH_{_EXPERIMENT_ID}"):
+            chosen = os.environ.get(_EXPERIMENT_ID)  # set by the process that started this one
+        return {"X-Orch-Experiment": str(chosen or "")}
 
 
 class _Finder(importlib.abc.MetaPathFinder):
