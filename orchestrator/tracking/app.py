@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hmac
 import json
 import os
@@ -21,7 +22,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from orchestrator import store
-from orchestrator.errors import OrchError
+from orchestrator.errors import DiskFullError, OrchError
 from orchestrator.tracking import artifacts, experiments, models, runs
 from orchestrator.tracking.asked import ApiError, Asked, asked_of_body, invalid
 from orchestrator.tracking.registered import REGISTRY_CALLS
@@ -109,8 +110,11 @@ def make_app(tracker: Tracker, *, token: str | None, hosts: frozenset[str], vers
         except ApiError as error:
             return _refusal(error)
         except OrchError as error:
-            return _refusal(ApiError("INVALID_PARAMETER_VALUE", str(error)))
-        except OSError as error:  # a full disk, mostly; a client would try again for minutes after a 5xx
+            code = "TEMPORARILY_UNAVAILABLE" if _is_full(error) else "INVALID_PARAMETER_VALUE"
+            return _refusal(ApiError(code, str(error)))
+        except OSError as error:  # a client would try again for minutes after a 5xx
+            if _is_full(error):
+                return _refusal(ApiError("TEMPORARILY_UNAVAILABLE", "No space is left on the disk of orch's home."))
             traceback.print_exc(file=sys.stderr)
             return _refusal(ApiError("BAD_REQUEST", f"orch can't do it now: {error.strerror or 'an input failed'}."))
         except ClientDisconnect:
@@ -123,6 +127,15 @@ def make_app(tracker: Tracker, *, token: str | None, hosts: frozenset[str], vers
 
     methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
     return Starlette(routes=[Route("/{path:path}", answer, methods=methods)])
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether it is for want of space, which may be there again in a moment: a client then waits, as a program does
+    whose output has no room.
+    """
+    cause = error if isinstance(error, OSError) else error.__cause__
+    no_space = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    return no_space or isinstance(error, DiskFullError)
 
 
 def _refusal(error: ApiError) -> Response:

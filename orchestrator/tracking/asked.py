@@ -28,6 +28,7 @@ _STATUS = {
     "RESOURCE_DOES_NOT_EXIST": 404,
     "ENDPOINT_NOT_FOUND": 404,
     "INTERNAL_ERROR": 400,
+    "TEMPORARILY_UNAVAILABLE": 503,
 }
 """Clients try again for minutes what 408, 429 and 5xx answer: no permanent error may be one."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,10 +91,14 @@ def tell_points(run: Followed, points: Sequence[Metric]) -> None:
 
 
 def begin(home: Home, record: RunRecord, event: Mapping[str, Any]) -> Followed:
-    """A new run that is only logged; `event` creates it."""
+    """A new run that is only logged; `event` creates it. Nothing is left of one that could not be written."""
     path = home.run(record.run_id) / JOURNAL
     path.parent.mkdir(mode=0o700)
-    return Followed(path, record, journal.append(path, [event], sync=True), {})
+    try:
+        return Followed(path, record, journal.append(path, [event], sync=True), {})
+    except BaseException:
+        shutil.rmtree(path.parent, ignore_errors=True)
+        raise
 
 
 def _new_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:

@@ -7,13 +7,14 @@ anything is read from it.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import journal, ledger
-from orchestrator.errors import OrchError
+from orchestrator.errors import DiskFullError, OrchError
 from orchestrator.ledger.connection import transaction
 from orchestrator.ledger.write import point_count, put_facts, put_points, put_record
 from orchestrator.model import Metric, RunRecord, new_run_id
@@ -178,6 +179,13 @@ def new_run(tracker: Tracker, **values: Any) -> Followed:
         raise OrchError(f"{tracker.home.runs} can't be written: {error.strerror}.") from error
     tracker.runs[record.run_id] = run
     tracker.changed.add(record.run_id)
+    try:
+        flush(tracker)
+    except DiskFullError:  # who asked will ask again, for another one
+        tracker.runs.pop(record.run_id)
+        tracker.changed.discard(record.run_id)
+        shutil.rmtree(run.journal.parent, ignore_errors=True)
+        raise
     return run
 
 
